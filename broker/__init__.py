@@ -1,0 +1,1 @@
+"""Handing over: the Celery app, queues, job declarations, submission and the relay."""

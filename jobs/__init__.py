@@ -1,0 +1,1 @@
+"""What each job is and does, one folder a family."""

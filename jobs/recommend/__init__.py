@@ -1,0 +1,1 @@
+"""Recommendations per user: train, pre-compute, read from the cache."""

@@ -1,0 +1,1 @@
+"""The training engine that families share (heavy: torch)."""

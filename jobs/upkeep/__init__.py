@@ -1,0 +1,1 @@
+"""Housekeeping: expired caches, unreferenced artifacts, counters."""

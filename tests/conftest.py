@@ -1,0 +1,68 @@
+"""Fixtures for every test: a home of its own for the run, and real servers for the tests that ask for them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOME = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Point this process at a fresh home before any module of ours reads its settings.
+
+    A developer's own GRISTMILL_* variables must not lead the tests to a database that matters.
+    """
+    for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
+        del os.environ[name]
+    config.stash[HOME] = Path(tempfile.mkdtemp(prefix="gristmill-test-"))
+    os.environ["GRISTMILL_HOME"] = str(config.stash[HOME])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    home = config.stash.get(HOME, None)
+    if home is not None:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def services(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Real PostgreSQL and Redis, migrated; yields the home folder that they run under."""
+    import broker.embedded
+    import db.embedded
+
+    home = request.config.stash[HOME]
+    try:
+        db.embedded.start(home)
+        broker.embedded.start(home)
+        from db.migrate import upgrade
+
+        upgrade()
+        yield home
+    finally:
+        broker.embedded.stop(home)
+        db.embedded.stop(home)
+
+
+@pytest.fixture
+def clean_db(services: Path) -> Path:
+    """The same servers with no rows and no keys."""
+    import psycopg
+    from psycopg import sql
+
+    from broker.settings import make_client
+    from db.settings import settings
+
+    with psycopg.connect(settings().postgres_url().replace("+psycopg", "", 1), autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        ).fetchall()
+        if found:
+            names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
+            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
+    with make_client() as client:
+        client.flushall()
+    return services

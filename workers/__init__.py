@@ -1,0 +1,1 @@
+"""Processes: what the Procfile starts."""
