@@ -124,9 +124,10 @@ def make_client(**options: Any) -> "redis.Redis":
     url = _checked(_url())
     if url.startswith("sentinel:"):
         given = Sentinels(url)
-        group = Sentinel(given.hosts, **patience)
+        group = Sentinel(given.hosts, **patience)  # type: ignore[no-untyped-call]
         options |= {"username": given.username, "password": given.password, "db": given.db}
-        return group.master_for(given.master, **options)
+        master: redis.Redis = group.master_for(given.master, **options)  # type: ignore[no-untyped-call]
+        return master
     if url.startswith("redis+socket:"):
         parts = urlsplit(url)
         db = int(parse_qs(parts.query).get("virtual_host", ["0"])[0])

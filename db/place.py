@@ -1,12 +1,15 @@
-"""Where an embedded server keeps its lock and its socket, the same for every process that asks."""
+"""An embedded server's lock, socket folder and process, found the same way by everyone who asks."""
 
 import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 # Linux allows 107 bytes in a unix socket's path; leave room for names like .s.PGSQL.5432.lock
 LONGEST_FOLDER = 85
@@ -50,6 +53,44 @@ def make_socket_folder(data: Path) -> Path:
             f"{folder} belongs to another user: remove it, or set GRISTMILL_HOME to a shorter path"
         )
     return folder
+
+
+def remove_socket_folder(data: Path) -> None:
+    """Leave nothing in the temporary folder once the server has stopped."""
+    folder = socket_folder(data)
+    if folder != data:
+        try:
+            folder.rmdir()
+        except OSError:
+            pass
+
+
+def server_process(pid_file: Path, program: str, data: Path) -> psutil.Process | None:
+    """The living server that a pid file names, or None.
+
+    Its pid may belong to a stranger by now. A server's working folder is its data, which no stranger's is;
+    a zombie has none, and stays for good in a container whose first process does not reap.
+    """
+    try:
+        process = psutil.Process(int(pid_file.read_text().split()[0]))
+        if program in process.name() and os.path.samefile(process.cwd(), data):
+            return process
+    except (OSError, ValueError, IndexError, psutil.Error):
+        pass
+    return None
+
+
+def gone(process: psutil.Process, seconds: float) -> bool:
+    """Wait until a process has ended; False when it has not after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def last_lines(log: Path, count: int = 3) -> str:

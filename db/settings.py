@@ -1,4 +1,4 @@
-"""Where Gristmill keeps things: its home folder, PostgreSQL and the artifact store, read from GRISTMILL_* variables."""
+"""Where Gristmill keeps things, from GRISTMILL_* variables: its home folder, PostgreSQL and the artifacts."""
 
 import re
 from functools import cache
@@ -42,7 +42,7 @@ def read(settings_class: type[S]) -> S:
 def check_port(variable: str, url: str) -> None:
     """Refuse a port that is not a number between 0 and 65535."""
     try:
-        urlsplit(url).port
+        _ = urlsplit(url).port
     except ValueError as error:
         raise SettingsError(f"{variable}={redact(url)}: {error}: write host:port with a number") from None
 

@@ -1,4 +1,4 @@
-"""Fixtures for every test: a home of its own for the run, and real servers for the tests that ask for them."""
+"""Fixtures for every test: a home folder for the run, and real servers for the tests that ask for them."""
 
 import os
 import shutil
