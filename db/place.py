@@ -49,9 +49,7 @@ def make_socket_folder(data: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     mine = (os.geteuid(), data.stat().st_uid)
     if folder.is_symlink() or folder.stat().st_uid not in mine:
-        raise ServerError(
-            f"{folder} belongs to another user: remove it, or set GRISTMILL_HOME to a shorter path"
-        )
+        raise ServerError(f"{folder} belongs to another user: remove it, or set GRISTMILL_HOME to a shorter path")
     return folder
 
 
@@ -83,14 +81,15 @@ def server_process(pid_file: Path, program: str, data: Path) -> psutil.Process |
 def gone(process: psutil.Process, seconds: float) -> bool:
     """Wait until a process has ended; False when it has not after so many seconds."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while True:
         try:
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
                 return True
         except psutil.NoSuchProcess:
             return True
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.02)
-    return False
 
 
 def last_lines(log: Path, count: int = 3) -> str:

@@ -34,9 +34,7 @@ def read(settings_class: type[S]) -> S:
         first = error.errors()[0]
         prefix = settings_class.model_config.get("env_prefix", "")
         variable = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise SettingsError(
-            f"{variable}={str(first['input'])!r}: {first['msg']}: change or unset it"
-        ) from None
+        raise SettingsError(f"{variable}={str(first['input'])!r}: {first['msg']}: change or unset it") from None
 
 
 def check_port(variable: str, url: str) -> None:

@@ -120,9 +120,7 @@ def test_two_processes_at_once_start_one_server(server: ModuleType, tmp_path: Pa
     home = tmp_path / "home"
     program = f"import {server.__name__} as s, pathlib; print(s.start(pathlib.Path({str(home)!r})))"
 
-    both = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = {child.communicate(timeout=60)[0] for child in both}
 
     assert [child.returncode for child in both] == [0, 0]

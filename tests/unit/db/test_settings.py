@@ -15,9 +15,7 @@ def test_the_usual_postgres_schemes_become_the_psycopg_driver(scheme: str) -> No
 
 
 def test_a_postgres_socket_folder_counts_as_a_host() -> None:
-    assert sqlalchemy_url("postgres:///mill?host=/var/run/postgresql").endswith(
-        "/mill?host=/var/run/postgresql"
-    )
+    assert sqlalchemy_url("postgres:///mill?host=/var/run/postgresql").endswith("/mill?host=/var/run/postgresql")
 
 
 @pytest.mark.parametrize(
@@ -57,9 +55,7 @@ def test_a_password_is_never_shown(url: str, shown: str) -> None:
 
 
 def test_a_stopped_embedded_postgres_says_how_to_start_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"Postgres is not running under .*: start it with `gristmill up`"
-    ):
+    with pytest.raises(SettingsError, match=r"Postgres is not running under .*: start it with `gristmill up`"):
         Settings(home=tmp_path).postgres_url()
 
 

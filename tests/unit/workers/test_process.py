@@ -1,0 +1,63 @@
+"""The command lines and environments of workers."""
+
+import socket
+
+import pytest
+
+from db.settings import SettingsError
+from workers import process
+from workers.hardware import Gpu
+from workers.process import cpu_plan, free_port, gpu_plan, worker_command
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "cores", lambda: 8)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_each_gpu_gets_a_worker_that_sees_only_that_gpu() -> None:
+    plan = gpu_plan([Gpu("0", "L4"), Gpu("3", "L4")])
+
+    assert list(plan) == ["gpu0", "gpu1"]
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in plan.values()] == ["0", "3"]
+    assert plan["gpu0"]["OMP_NUM_THREADS"] == "4"
+
+
+def test_without_a_gpu_one_gpu_worker_uses_all_cores() -> None:
+    assert gpu_plan([])["gpu"]["OMP_NUM_THREADS"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("asked", "planned"),
+    [((None, None), (4, 2)), ((8, None), (8, 1)), ((None, 8), (1, 8)), ((2, 3), (2, 3)), ((16, None), (16, 1))],
+)
+def test_processes_and_threads_fill_the_cores(asked: tuple[int | None, int | None], planned: tuple[int, int]) -> None:
+    assert cpu_plan(*asked) == planned
+
+
+def test_the_users_own_thread_count_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+
+    assert gpu_plan([])["gpu"]["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_worker_takes_the_queues_of_its_class_and_those_of_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "QUEUES", ("gpu", "gpu.edit", "cpu"))
+
+    command = worker_command("gpu", "gpu0", 1)
+
+    assert command[command.index("-Q") + 1] == "gpu,gpu.edit"
+    assert command[command.index("-n") + 1] == "gpu0@%h"
+
+
+def test_a_taken_port_gives_the_next_one() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert free_port(port) > port
+        with pytest.raises(SettingsError, match="all taken: give another with --port"):
+            free_port(port, tries=1)

@@ -1,0 +1,54 @@
+"""What commands print: one JSON document with --json, else what a person reads."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_json = False
+
+
+def use_json(on: bool) -> None:
+    """Set by the global option."""
+    global _json
+    _json = on
+
+
+def is_json() -> bool:
+    """For commands with a live display, which scripts do not want."""
+    return _json
+
+
+def console() -> Console:
+    """Where people read."""
+    return Console(highlight=False)
+
+
+def show(data: Any, render: Callable[[Console], None] | None = None) -> None:
+    """Print `data` as JSON when asked for; else let `render` print it, or print a string as it is."""
+    if _json:
+        sys.stdout.write(json.dumps(data, default=str, ensure_ascii=False) + "\n")
+    elif render is not None:
+        render(console())
+    else:
+        console().print(data, markup=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Progress for a person: on stderr when stdout is for a script."""
+    Console(highlight=False, stderr=_json).print(line, markup=False, soft_wrap=True)
+
+
+def table(columns: list[str], rows: list[list[str]]) -> Table:
+    """A plain table; cells are text, not markup."""
+    from rich.text import Text
+
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made

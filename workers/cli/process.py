@@ -1,0 +1,79 @@
+"""The commands that run processes: up, down, worker, relay, beat, flower."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from workers.cli.output import say, show
+
+commands = typer.Typer()
+
+
+class Kind(StrEnum):
+    """The hardware classes of workers."""
+
+    gpu = "gpu"
+    cpu = "cpu"
+
+
+@commands.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="Return once everything answers.")] = False,
+) -> None:
+    """Start everything: embedded servers unless URLs are set, the migrations, every process of the Procfile."""
+    import workers.up
+
+    if detach:
+        workers.up.detach(say)
+        return
+    raise typer.Exit(workers.up.up(say))
+
+
+@commands.command()
+def down() -> None:
+    """Stop what `up` started, its embedded servers included."""
+    import workers.up
+
+    stopped = workers.up.down(say)
+    show({"stopped": stopped}, lambda out: out.print("stopped" if stopped else "nothing was running"))
+
+
+@commands.command()
+def worker(
+    kind: Annotated[Kind, typer.Argument(help="The hardware class whose queues it works.")],
+    processes: Annotated[int | None, typer.Option(min=1, help="cpu: how many processes.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="cpu: threads of each process.")] = None,
+) -> None:
+    """Run a worker in the foreground. gpu: one per GPU; without a GPU its jobs run on the CPU."""
+    from workers.process import run_worker
+
+    if kind is Kind.gpu and (processes or threads):
+        raise typer.BadParameter("--processes and --threads are for cpu workers: a gpu worker is one per GPU")
+    run_worker(kind, processes, threads)
+
+
+@commands.command()
+def relay() -> None:
+    """Run the relay: it sends what is due and takes back what lost its worker."""
+    from workers.process import run_relay
+
+    run_relay()
+
+
+@commands.command()
+def beat() -> None:
+    """Run the scheduler of weekly and daily jobs. Two of them submit each job once."""
+    from workers.process import run_beat
+
+    run_beat()
+
+
+@commands.command()
+def flower(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The next free port is taken.")] = 5555,
+) -> None:
+    """Run Flower on the loopback address, to watch workers and jobs."""
+    from workers.process import run_flower
+
+    run_flower(port)

@@ -1,0 +1,74 @@
+"""What this machine offers to jobs: cores and GPUs, found without loading torch."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Gpu(NamedTuple):
+    """One device, by the name to put into CUDA_VISIBLE_DEVICES."""
+
+    device: str
+    name: str
+
+
+def cores() -> int:
+    """The cores this process may really use: its affinity, less where a container's quota says so."""
+    if hasattr(os, "sched_getaffinity"):
+        usable = len(os.sched_getaffinity(0))
+    else:
+        usable = os.cpu_count() or 1
+    return max(1, min(usable, _quota(CGROUP) or usable))
+
+
+def _quota(folder: Path) -> int | None:
+    """The cores of a container's quota. Threads beyond it only make each other wait."""
+    try:
+        allowed, period = (folder / "cpu.max").read_text().split()
+        return None if allowed == "max" else round(int(allowed) / int(period)) or 1
+    except (OSError, ValueError):
+        return None
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA devices that this process may use; CUDA_VISIBLE_DEVICES narrows and orders them."""
+    found = _nvidia_smi() or _driver()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    names = {gpu.device: gpu.name for gpu in found}
+    wanted = [index.strip() for index in visible.split(",") if index.strip()]
+    # As CUDA reads it: a device that is not there hides itself and all that follow. GPU-… names pass unchecked.
+    kept: list[Gpu] = []
+    for index in wanted if found else []:
+        if index not in names and not index.startswith(("GPU-", "MIG-")):
+            break
+        kept.append(Gpu(index, names.get(index, index)))
+    return kept
+
+
+def _nvidia_smi() -> list[Gpu]:
+    query = ["nvidia-smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[part.strip() for part in line.split(",")] for line in said.splitlines() if line.count(",") == 2]
+    return [Gpu(index, f"{name}, {memory}") for index, name, memory in rows]
+
+
+def _driver() -> list[Gpu]:
+    """What the driver says where nvidia-smi is missing (a slim container)."""
+    found = []
+    for number, folder in enumerate(sorted(NVIDIA.glob("*"))):
+        try:
+            lines = (folder / "information").read_text().splitlines()
+        except OSError:
+            continue
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+        found.append(Gpu(str(number), names[0] if names else "NVIDIA GPU"))
+    return found

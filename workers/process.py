@@ -1,0 +1,141 @@
+"""What the Procfile's processes are: the Celery command lines of workers, beat and Flower, and their environment."""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from broker.queues import QUEUES
+from broker.settings import redis_url
+from db.settings import CLONE, SettingsError, settings
+from workers.hardware import Gpu, cores, gpus
+from workers.supervisor import Supervisor
+
+CELERY = [sys.executable, "-m", "celery", "-q", "-A", "broker.app"]
+FLOWER_PORT = 5555
+
+
+def worker_command(kind: str, name: str, processes: int) -> list[str]:
+    """One Celery worker: prefork, so that its parent can renew leases while its children compute."""
+    queues = [queue for queue in QUEUES if queue.split(".")[0] == kind]
+    # Gossip and mingle are of no use here, and their lists in Redis outlive killed workers.
+    quiet = ["--without-gossip", "--without-mingle", "--task-events", "--loglevel=INFO"]
+    return [*CELERY, "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *quiet]
+
+
+def threads(count: int) -> dict[str, str]:
+    """Let each process compute with so many threads, unless the user's environment already says."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {name: os.environ.get(name, str(count)) for name in names}
+
+
+def gpu_plan(found: list[Gpu]) -> dict[str, dict[str, str]]:
+    """Worker name to environment: one worker per GPU, which sees only its own."""
+    if not found:
+        return {"gpu": {"CUDA_VISIBLE_DEVICES": "", **threads(cores())}}
+    share = threads(max(1, cores() // len(found)))
+    if len(found) == 1:
+        return {"gpu": {"CUDA_VISIBLE_DEVICES": found[0].index, **share}}
+    return {f"gpu{number}": {"CUDA_VISIBLE_DEVICES": gpu.device, **share} for number, gpu in enumerate(found)}
+
+
+def cpu_plan(processes: int | None, each: int | None) -> tuple[int, int]:
+    """Processes and threads a process, so that together they fill the cores and do not fight over them."""
+    total = cores()
+    if processes is None:
+        processes = max(1, total // (each or 2))
+    return processes, each or max(1, total // processes)
+
+
+def run_worker(kind: str, processes: int | None = None, each: int | None = None) -> None:
+    """Become the worker of this hardware class; with several GPUs, run one worker for each."""
+    # The remapped SIGTERM gives running jobs back instead of waiting for them to finish.
+    shared = {"REMAP_SIGTERM": "SIGQUIT"}
+    redis_url()  # a wrong setting is said here in one line, not by Celery in many
+    settings().postgres_url()
+    if kind == "cpu":
+        processes, each = cpu_plan(processes, each)
+        tell(f"cpu worker: {processes} process(es) x {each} thread(s)")
+        become(worker_command("cpu", "cpu", processes), {**shared, **threads(each)})
+    found = gpus()
+    plan = gpu_plan(found)
+    if not found:
+        tell("gpu worker: no GPU found, its jobs run on the CPU")
+    for number, gpu in enumerate(found):
+        tell(f"gpu worker {number}: {gpu.name} (CUDA_VISIBLE_DEVICES={gpu.device})")
+    if len(plan) == 1:
+        become(worker_command("gpu", "gpu", 1), {**shared, **plan["gpu"]})
+    group = Supervisor()
+    for name, env in plan.items():
+        group.add(name, worker_command("gpu", name, 1), {**shared, **env})
+    sys.exit(group.run())
+
+
+def run_relay() -> None:
+    """Be the relay, in this process."""
+    settings().postgres_url()
+    from workers.relay import main
+
+    main()
+
+
+def run_beat() -> NoReturn:
+    """Become Celery's beat."""
+    settings().postgres_url()
+    folder = settings().home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    # No pid file: a dead one would keep beat from starting, and two beats do no harm.
+    become([*CELERY, "beat", "--pidfile=", f"--schedule={folder / 'beat'}", "--loglevel=INFO"], {})
+
+
+def run_flower(port: int = FLOWER_PORT) -> NoReturn:
+    """Become Flower, on the first free port from this one on; its address is kept for `gristmill up` and doctor."""
+    from importlib.util import find_spec
+
+    if find_spec("flower") is None:
+        raise SettingsError("Flower is not installed: pip install 'gristmill[flower]'")
+    free = free_port(port)
+    address = f"http://127.0.0.1:{free}"
+    if free != port:
+        tell(f"port {port} is taken")
+    tell(f"flower: {address}")
+    file = flower_file(settings().home)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(address)
+    # Loopback only: Flower has no login of its own, and it can shut workers down.
+    become([*CELERY, "flower", "--address=127.0.0.1", f"--port={free}", "--logging=error"], {})
+
+
+def flower_file(home: Path) -> Path:
+    """Where a running Flower leaves its address."""
+    return home / "run" / "flower.url"
+
+
+def free_port(first: int, tries: int = 50) -> int:
+    """The first port from `first` on that nothing listens on."""
+    for port in range(first, min(first + tries, 65536)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise SettingsError(f"ports {first} to {first + tries - 1} are all taken: give another with --port")
+
+
+def tell(line: str) -> None:
+    """Say something on the way into another program, whose output is unbuffered by ours."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def become(argv: list[str], env: Mapping[str, str]) -> NoReturn:
+    """Turn into that program, so that signals and the exit code are its own."""
+    environment = {**os.environ, **env}
+    if (CLONE / "celeryconfig.py").exists():  # from anywhere, also in a clone that is not installed
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CLONE), os.environ.get("PYTHONPATH")]))
+    sys.stdout.flush()
+    os.execve(argv[0], argv, environment)
