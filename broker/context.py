@@ -1,0 +1,86 @@
+"""What a job's body may use while it runs: a small protocol, so that a body runs in a plain test without Celery."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from celery.result import AsyncResult
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from broker.job import Job
+from db.store import ArtifactStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOutcome:
+    """How one child of a fan-out ended: SUCCESS with its result, FAILURE or REVOKED with its error."""
+
+    id: UUID
+    state: str
+    result: Any
+    error: dict[str, Any] | None
+
+
+class ResidentModels(Protocol):
+    """Models that stay loaded in this process from one job to the next."""
+
+    def get(self, key: str, load: Callable[[], T]) -> T:
+        """The model under this key (an artifact's digest), loaded now if it is not resident."""
+        ...
+
+
+class Context(Protocol):
+    """The job that is running, and what it may do."""
+
+    job_id: UUID
+    kind: str
+    attempt: int
+    device: str
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The artifact store."""
+        ...
+
+    @property
+    def models(self) -> ResidentModels:
+        """The models of this process."""
+        ...
+
+    def progress(self, done: int, total: int, *, stage: str = "", message: str = "") -> None:
+        """Record progress (at most a few times a second; the rest is dropped).
+
+        Raises Cancelled when the job was cancelled, LeaseLost when another attempt holds it: let both pass.
+        """
+        ...
+
+    def session(self) -> AbstractContextManager[Session]:
+        """A transaction that commits only if this attempt still holds the job; raises LeaseLost otherwise."""
+        ...
+
+    def submit(self, job: Job, params: BaseModel | Mapping[str, Any]) -> AsyncResult[Any]:
+        """Enqueue another job, with this one as its parent."""
+        ...
+
+    def fan_out(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]]) -> list[ChildOutcome]:
+        """Run one child per item and return their outcomes in order, whatever is restarted in between.
+
+        The first call records the children and ends this run of the body (raises Suspended: let it pass); the job
+        then waits without a worker. When all children are final the body runs again from its top, and this call
+        returns. So what comes before it must be cheap and give the same items.
+        """
+        ...
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Keep a copy of the folder for a later attempt, on whatever machine; replaces the one before, atomically."""
+        ...
+
+    def load_checkpoint(self) -> Path | None:
+        """The folder that an earlier attempt saved, or None."""
+        ...

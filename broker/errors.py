@@ -1,0 +1,53 @@
+"""What can go wrong between a caller, the queue and a job's body.
+
+GristmillError
+├── InvalidParams      refused at submission: nothing is recorded
+├── UnknownJob         no declared job has this name
+├── JobError           raised by a body: permanent, not retried (bad input found late)
+├── ChainError         recorded for a link whose predecessor failed: it is not run
+├── WorkerLost         recorded by the relay: a worker or its machine went away
+└── Interrupted        ends a run of a body from inside; never shown to users
+    ├── Cancelled      the job's cancellation was requested
+    ├── LeaseLost      another attempt holds the job now: whatever this one writes is refused
+    └── Suspended      the body waits for its fan-out's children
+"""
+
+
+class GristmillError(Exception):
+    """The base of the package's errors. The message names the value and the remedy."""
+
+
+class InvalidParams(GristmillError, ValueError):
+    """A job's parameters are refused."""
+
+
+class UnknownJob(GristmillError, LookupError):
+    """No job of this name is declared."""
+
+
+class JobError(GristmillError):
+    """A job cannot succeed, however often it is tried."""
+
+
+class ChainError(GristmillError):
+    """A job before this one in its chain did not succeed."""
+
+
+class WorkerLost(GristmillError):
+    """The worker that ran a job went away."""
+
+
+class Interrupted(GristmillError):
+    """Ends the body's run; the runner decides what becomes of the job."""
+
+
+class Cancelled(Interrupted):
+    """The job was cancelled while it ran."""
+
+
+class LeaseLost(Interrupted):
+    """This attempt no longer holds the job."""
+
+
+class Suspended(Interrupted):
+    """The body ends here and runs again from its top when the children are final."""

@@ -1,0 +1,242 @@
+"""Declaring a job: `@job(...)` makes a named Celery task whose submissions are rows of the ledger."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+from celery import Task
+from celery.result import AsyncResult
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from broker.app import app
+from broker.errors import InvalidParams, UnknownJob
+from broker.params import Params, parse
+from broker.queues import PRIORITIES, PRIORITY_STEPS, QUEUES
+from broker.submit import ambient, submit
+from db.engine import session as new_session
+from db.ledger import NewJob
+
+__all__ = ["Job", "Params", "declared", "find", "job"]
+
+Check = Callable[[Any, Session], None]
+Runner = Callable[["Job"], Any]
+
+# Options of Celery's apply_async that mean nothing here (the ledger retries, names queues and stores results).
+_IGNORED = {
+    "producer", "connection", "publisher", "add_to_parent", "retry", "retry_policy", "serializer", "compression",
+    "reply_to", "router", "result_cls", "shadow", "headers", "ignore_result", "soft_time_limit", "stamped_headers",
+    "chord_size", "immutable", "replaced_task_nesting",
+}  # fmt: skip
+_CANVAS = ("chain", "chord", "link", "link_error")
+
+_runner: Runner | None = None
+
+
+def set_runner(runner: Runner) -> None:
+    """Called by the worker's code: what runs a claimed job in this process."""
+    global _runner
+    _runner = runner
+
+
+class Job(Task):
+    """A declared job. `.submit()` or Celery's own `.delay()`, `.s()`, `group`, `chain`, `chord` record it in the
+    ledger; `.body(ctx, params)` is the plain function."""
+
+    abstract = True
+    typing = False  # the parameters model checks the arguments
+    body: Callable[..., Any]
+    params_model: type[BaseModel]
+    queue_name: str
+    key_template: str | None
+    priority_name: str
+    attempts: int
+    backoff_s: float
+    limit_s: float | None
+    check: Check | None
+
+    def submit(self, params: BaseModel | None = None, /, **values: Any) -> AsyncResult:
+        """Record the job and nudge a worker. Takes the parameters by name, or the parameters object itself.
+
+        Returns the AsyncResult of the job, or of the live job with the same key. Raises InvalidParams, and then
+        nothing is recorded.
+        """
+        return self.apply_async(kwargs=dict(params) if params is not None else values)
+
+    def submit_many(
+        self, items: Iterable[BaseModel | Mapping[str, Any]], *, priority: str | int | None = None
+    ) -> list[AsyncResult]:
+        """Record many jobs in one statement and nudge the workers in one pipeline; all of them or none."""
+        parsed = [parse(self.name, self.params_model, (), dict(item)) for item in items]
+        self._run_check(parsed)
+        jobs = [self.new(params, priority=priority) for params in parsed]
+        return [self.AsyncResult(str(each)) for each in submit(jobs)]
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        session: Session | None = None,
+        **options: Any,
+    ) -> AsyncResult:
+        """Celery's entry: records the job. `session` makes it part of that session's transaction.
+
+        Understood: task_id, countdown, eta, expires, queue, priority (a name or a Redis step), time_limit, and what
+        `group`, `chain` and `chord` pass. Raises InvalidParams for bad parameters and TypeError for other options.
+        """
+        options = {**self._get_exec_options(), **options}
+        params = parse(self.name, self.params_model, args or (), kwargs or {})
+        self._run_check([params], session)
+        (standing,) = submit([self._from_options(params, task_id, options)], session)
+        return self.AsyncResult(str(standing))
+
+    def new(self, params: BaseModel, *, priority: str | int | None = None, **fields: Any) -> NewJob:
+        """The row that a submission of this job records."""
+        values = params.model_dump(mode="json")
+        return NewJob(
+            id=fields.pop("id", None) or uuid4(),
+            kind=self.name,
+            queue=fields.pop("queue", None) or self.queue_name,
+            priority=_priority(self.priority_name if priority is None else priority),
+            params=values,
+            key=None if self.key_template is None else f"{self.name}:{self.key_template.format(**values)}",
+            max_attempts=self.attempts,
+            backoff_s=self.backoff_s,
+            time_limit_s=fields.pop("time_limit_s", None) or self.limit_s,
+            **fields,
+        )
+
+    def _from_options(self, params: BaseModel, task_id: str | None, options: dict[str, Any]) -> NewJob:
+        canvas = {name: value for name in _CANVAS if (value := options.pop(name, None))}
+        run_at = _moment(options.pop("eta", None), options.pop("countdown", None))
+        made = self.new(
+            params,
+            id=UUID(str(task_id)) if task_id else None,
+            queue=_queue(options.pop("queue", None)),
+            priority=options.pop("priority", None),
+            time_limit_s=options.pop("time_limit", None),
+            run_at=run_at,
+            expires_at=_moment(options.pop("expires", None)),
+            group_index=options.pop("group_index", None),
+            canvas=canvas or None,
+            **{name: _uuid(options.pop(name, None)) for name in ("parent_id", "root_id", "group_id")},
+        )
+        if unknown := [name for name, value in options.items() if name not in _IGNORED and value is not None]:
+            raise TypeError(f"{self.name}: unknown option {unknown[0]}={options[unknown[0]]!r}: it has no effect here")
+        key = options.get("key")
+        return made if key is None else replace(made, key=key)
+
+    def _run_check(self, params: Sequence[BaseModel], session: Session | None = None) -> None:
+        if self.check is None:
+            return
+        if opened := session or ambient():
+            for each in params:
+                self.check(each, opened)
+            return
+        with new_session() as opened:
+            for each in params:
+                self.check(each, opened)
+
+
+def job(
+    kind: str,
+    *,
+    params: type[BaseModel],
+    queue: str,
+    key: str | None = None,
+    priority: str = "normal",
+    max_attempts: int = 3,
+    backoff: float = 2.0,
+    time_limit: float | None = None,
+    check: Check | None = None,
+) -> Callable[[Callable[..., Any]], Job]:
+    """Declare a job; decorates the plain function of (context, parameters) that does the work.
+
+    kind: "<family>.<verb>", the Celery task's name.
+    queue: "gpu" or "cpu", or a queue of that class such as "gpu.edit".
+    key: a template over the parameters; while a job with this key is live, submitting it again returns that one.
+    max_attempts: how often it may start, however an attempt ended. backoff: seconds before the second; doubles.
+    time_limit: seconds after which an attempt is killed.
+    check: called with (parameters, session) at submission; raises InvalidParams to refuse.
+    """
+    fields = params.model_fields
+    if queue.split(".")[0] not in QUEUES:
+        raise ValueError(f"{kind}: queue={queue!r} is of no known class: begin it with one of {', '.join(QUEUES)}")
+    if priority not in PRIORITIES:
+        raise ValueError(f"{kind}: priority={priority!r}: use one of {', '.join(PRIORITIES)}")
+    if max_attempts < 1:
+        raise ValueError(f"{kind}: max_attempts={max_attempts}: a job starts at least once")
+    if key is not None:
+        try:
+            key.format(**dict.fromkeys(fields, ""))
+        except KeyError as error:
+            raise ValueError(f"{kind}: key={key!r} names {error}, which is no field of {params.__name__}") from None
+
+    def declare(body: Callable[..., Any]) -> Job:
+        if len(inspect.signature(body).parameters) != 2:
+            raise TypeError(f"{kind}: {body.__name__} must take (ctx, params)")
+
+        def run(self: Job) -> Any:
+            if _runner is None:
+                raise RuntimeError(f"{kind} can only run in a worker: start one with `gristmill worker`")
+            return _runner(self)
+
+        run.__name__, run.__module__, run.__doc__ = body.__name__, body.__module__, body.__doc__
+        task = app.task(
+            run, bind=True, base=Job, name=kind, body=staticmethod(body), params_model=params,
+            queue_name=queue, key_template=key, priority_name=priority, attempts=max_attempts, backoff_s=backoff,
+            limit_s=time_limit, check=staticmethod(check) if check else None,
+        )  # fmt: skip
+        return cast(Job, task)
+
+    return declare
+
+
+def declared() -> dict[str, Job]:
+    """Every declared job by its kind."""
+    app.loader.import_default_modules()
+    return {name: task for name, task in sorted(app.tasks.items()) if isinstance(task, Job)}
+
+
+def find(kind: str) -> Job:
+    """The declared job of this kind; raises UnknownJob with the nearest names."""
+    import difflib
+
+    known = declared()
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"declared are {', '.join(known)}"
+        raise UnknownJob(f"unknown job {kind!r}: {hint}")
+    return known[kind]
+
+
+def _priority(value: str | int) -> int:
+    if isinstance(value, str):
+        if value not in PRIORITIES:
+            raise InvalidParams(f"priority={value!r}: use one of {', '.join(PRIORITIES)}")
+        return PRIORITIES[value]
+    return max((step for step in PRIORITY_STEPS if step <= value), default=PRIORITY_STEPS[0])
+
+
+def _queue(value: Any) -> str | None:
+    return None if value is None else str(getattr(value, "name", value))
+
+
+def _uuid(value: Any) -> UUID | None:
+    return None if value is None else UUID(str(value))
+
+
+def _moment(at: Any, seconds: float | None = None) -> datetime | None:
+    """A point in time from a datetime, an ISO string or a number of seconds from now; naive means UTC."""
+    if seconds is not None:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    if at is None:
+        return None
+    if isinstance(at, int | float):
+        return datetime.now(UTC) + timedelta(seconds=at)
+    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,60 @@
+"""Parameters of a job: a pydantic model, checked at submission, refused in one line that names the value."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from broker.errors import InvalidParams
+
+MAX_BYTES = 1 << 20  # parameters are references; data goes to the artifact store
+
+
+class Params(BaseModel):
+    """The base of a job's parameters. Its docstring is the job's one-line description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def parse(kind: str, model: type[BaseModel], args: Sequence[Any], kwargs: Mapping[str, Any]) -> BaseModel:
+    """The parameters of a call; positional ones fill the fields in their order. Raises InvalidParams."""
+    fields = list(model.model_fields)
+    if len(args) > len(fields):
+        raise InvalidParams(f"{kind} takes {_listed(fields)}, but {len(args)} positional arguments were given")
+    named = dict(zip(fields, args, strict=False))
+    if twice := named.keys() & kwargs.keys():
+        raise InvalidParams(f"{kind}: {sorted(twice)[0]} is given twice, by position and by name")
+    try:
+        params = model.model_validate({**named, **kwargs})
+    except ValidationError as error:
+        raise InvalidParams(f"{kind}: {_line(error, fields)}") from None
+    size = len(params.model_dump_json())
+    if size > MAX_BYTES:
+        raise InvalidParams(
+            f"{kind}: parameters of {size:,} bytes: the limit is {MAX_BYTES:,}; pass a path or an artifact instead"
+        )
+    return params
+
+
+def _line(error: ValidationError, fields: Sequence[str]) -> str:
+    """The first complaint, with the value and what would be right."""
+    complaints = error.errors(include_url=False)
+    # A mistyped name is also a missing one: the typo is what the user wants to hear of.
+    first = next((each for each in complaints if each["type"] == "extra_forbidden"), complaints[0])
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{name} is required: the parameters are {_listed(fields)}"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, fields, 1)
+        hint = f"did you mean {near[0]}?" if near else f"the parameters are {_listed(fields)}"
+        return f"unknown parameter {name}: {hint}"
+    shown = json.dumps(first["input"], default=str)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name}={shown}: {message[:1].lower()}{message[1:]}" if name else message
+
+
+def _listed(fields: Sequence[str]) -> str:
+    return ", ".join(fields) or "no parameters"

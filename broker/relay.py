@@ -1,0 +1,85 @@
+"""What keeps the ledger and Redis in step: it sends what is due, takes back what was lost, opens what is complete.
+
+Any number of relays may run at once: each statement takes rows that nobody else holds, and a nudge sent twice finds
+nothing to claim the second time.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+
+from broker import canvas
+from broker.publish import lengths, queued_ids
+from broker.submit import send
+from db import barrier, ledger
+from db.engine import autocommit
+
+log = structlog.get_logger()
+
+BATCH = 1000
+# A nudge that left its queue is claimed within milliseconds; one that is in neither place for so long is gone.
+MISSING_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How many jobs one round of the relay touched."""
+
+    rescued: int
+    expired: int
+    opened: int
+    followed: int
+    sent: int
+
+
+def tick(*, rescue: bool = True) -> Tick:
+    """One round. `rescue=False` leaves expired leases alone (Postgres was away: their holders may be alive)."""
+    with autocommit() as connection:
+        rescued = ledger.rescue(connection) if rescue else []
+        expired = ledger.expire(connection)
+        ready = barrier.ready(connection)
+        unfollowed = barrier.unfollowed(connection)
+    for each in rescued:
+        log.warning("lease_lost", job_id=str(each.id), state=each.state)
+    canvas.settled(rescued)
+    canvas.settled(expired)
+    for job_id in unfollowed:
+        canvas.follow_up(job_id)
+    for group_id in ready:
+        canvas.open_barrier(group_id)
+    return Tick(len(rescued), len(expired), len(ready), len(unfollowed), send_due())
+
+
+def send_due() -> int:
+    """Send every job that is due and was not sent; stops when Redis does not take them."""
+    sent = 0
+    while True:
+        with autocommit() as connection:
+            nudges = ledger.take_due(connection, BATCH)
+        if not send(nudges):
+            return sent
+        sent += len(nudges)
+        if len(nudges) < BATCH:
+            return sent
+
+
+def reconcile(older_s: float = MISSING_AFTER_S) -> int:
+    """Find jobs whose message is lost (Redis flushed, a process died between pop and claim) and make them due again.
+
+    Redis is asked for its lengths, and only where they fall short of the ledger's count for the messages themselves.
+    """
+    with autocommit() as connection:
+        sent = ledger.sent_counts(connection, older_s)
+    waiting = lengths(sent)
+    lost = 0
+    for queue, count in sent.items():
+        if waiting[queue] >= count:
+            continue
+        present = queued_ids(queue)  # read before the ledger: a job taken in between is no longer in its answer
+        with autocommit() as connection:
+            missing = ledger.sent_ids(connection, queue, older_s) - present
+            if missing:
+                ledger.unsend(connection, missing)
+                log.warning("nudges_lost", queue=queue, count=len(missing))
+        lost += len(missing)
+    return lost

@@ -1,0 +1,374 @@
+"""The ledger: how a job gets into each state and out of it, one conditional statement a transition.
+
+    PENDING  recorded, due at run_at.               in: submit            out: claim, cancel, expire
+    STARTED  one worker, one attempt, one lease.    in: claim             out: succeed, fail, suspend, give_back,
+                                                                               revoke, rescue (lease run out)
+    RETRY    due again at run_at, error kept.       in: fail, rescue      out: claim, cancel
+    SUCCESS, FAILURE, REVOKED                       final: a trigger refuses any further change
+
+Every write after the claim names the attempt (the fence): a worker that lost its lease changes nothing and
+learns it from the row count. The statements take a connection, so they run alone (autocommit, one round trip)
+or inside a caller's transaction.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import Connection, CursorResult, TextClause, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+Executor = Connection | Session
+
+
+class DuplicateId(ValueError):
+    """A job with this id was submitted before."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a submission records."""
+
+    id: UUID
+    kind: str
+    queue: str
+    priority: int
+    params: dict[str, Any]
+    key: str | None = None
+    max_attempts: int = 3
+    backoff_s: float = 2.0
+    time_limit_s: float | None = None
+    run_at: datetime | None = None
+    expires_at: datetime | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
+    group_id: UUID | None = None
+    group_index: int | None = None
+    canvas: dict[str, Any] | None = None
+    state: str = "PENDING"
+    error: dict[str, Any] | None = None
+
+
+_FIELDS = tuple(each.name for each in fields(NewJob))
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that this worker may run now, and the attempt that fences it."""
+
+    id: UUID
+    kind: str
+    params: dict[str, Any]
+    attempt: int
+    parent_id: UUID | None
+    root_id: UUID | None
+    group_id: UUID | None
+    has_canvas: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    """What a message in Redis says: which job, of what kind, on which queue."""
+
+    id: UUID
+    kind: str
+    queue: str
+    priority: int
+    params: dict[str, Any] = field(default_factory=dict)
+    time_limit_s: float | None = None
+    root_id: UUID | None = None
+    parent_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A job taken back from a worker that no longer holds it."""
+
+    id: UUID
+    state: str
+    group_id: UUID | None
+    has_canvas: bool
+
+
+# A due job's message is about to be handed to Redis: sent_at is set in the same statement, and the relay
+# finds out if the submitter died before it did so.
+_SUBMIT = text("""
+    INSERT INTO job (id, kind, queue, priority, params, key, state, max_attempts, backoff_s, time_limit_s,
+                     run_at, sent_at, expires_at, finished_at, parent_id, root_id, group_id, group_index, canvas, error)
+    SELECT id, kind, queue, priority, params, key, state, max_attempts, backoff_s, time_limit_s,
+           coalesce(run_at, now()), CASE WHEN coalesce(run_at, now()) <= now() THEN clock_timestamp() END, expires_at,
+           CASE WHEN state = 'FAILURE' THEN now() END,
+           parent_id, root_id, group_id, group_index, nullif(canvas, 'null'), nullif(error, 'null')
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(
+        id uuid, kind varchar, queue varchar, priority smallint, params jsonb, key varchar, state varchar,
+        max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz, expires_at timestamptz,
+        parent_id uuid, root_id uuid, group_id uuid, group_index integer, canvas jsonb, error jsonb)
+    ON CONFLICT (key) WHERE state IN ('PENDING', 'STARTED', 'RETRY') DO NOTHING
+    RETURNING id, sent_at IS NOT NULL""")
+
+_LIVE_WITH_KEY = text("""
+    SELECT key, id FROM job WHERE key = ANY(:keys) AND state IN ('PENDING', 'STARTED', 'RETRY')""")
+
+_UNSEND = text("""
+    UPDATE job SET sent_at = NULL WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY')""")
+
+_CLAIM = text("""
+    UPDATE job SET state = 'STARTED', attempt = attempt + 1, worker = :worker, started_at = now(),
+                   lease_until = now() + make_interval(secs => :lease_s), progress = NULL
+    WHERE id = :id AND state IN ('PENDING', 'RETRY') AND run_at <= now()
+      AND (expires_at IS NULL OR expires_at > now())
+    RETURNING id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas""")
+
+_RENEW = text("""
+    UPDATE job SET lease_until = now() + make_interval(secs => :lease_s)
+    WHERE id = ANY(:ids) AND worker = :worker AND state = 'STARTED'
+    RETURNING id, attempt, extract(epoch FROM now() - cancel_requested_at)""")
+
+_PROGRESS = text("""
+    UPDATE job SET progress = CAST(:progress AS jsonb) WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
+    RETURNING cancel_requested_at IS NOT NULL""")
+
+_SUCCEED = text("""
+    UPDATE job SET state = 'SUCCESS', result = CAST(:result AS jsonb), error = NULL, finished_at = now(),
+                   lease_until = NULL
+    WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
+
+# The one retry engine: exponential backoff through run_at, with jitter so that a batch does not return at once.
+_FAIL_SET = """
+    SET state = CASE WHEN {final} THEN 'FAILURE' ELSE 'RETRY' END,
+        finished_at = CASE WHEN {final} THEN now() END,
+        run_at = now() + make_interval(
+            secs => least(600, backoff_s * 2 ^ (attempt - spared - 1)) * (0.75 + random() / 2)),
+        sent_at = NULL, lease_until = NULL, error = CAST(:error AS jsonb)"""
+
+_FAIL = text(f"""
+    UPDATE job {_FAIL_SET.format(final="(:permanent OR attempt - spared >= max_attempts)")}
+    WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
+    RETURNING state""")
+
+# The worker's parent saw the process of a job die. It does not know the attempt, but the child that held it is gone.
+_LOSE = text(f"""
+    UPDATE job {_FAIL_SET.format(final="(attempt - spared >= max_attempts)")}
+    WHERE id = :id AND worker = :worker AND state = 'STARTED'
+    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+
+_RESCUE = text(f"""
+    UPDATE job {
+    _FAIL_SET.format(final="(attempt - spared >= max_attempts)").replace(
+        "CAST(:error AS jsonb)",
+        "jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', "
+        "'the lease of worker ' || coalesce(worker, '?') || ' ran out: the worker or its machine was lost', "
+        "'traceback', NULL)",
+    )
+}
+    WHERE id IN (SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
+                 ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+
+# A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE.
+_REFUSE = text(f"""
+    UPDATE job {
+    _FAIL_SET.replace("SET state", "SET attempt = attempt + 1, state")
+    .format(final="(attempt + 1 - spared >= max_attempts)")
+    .replace("(attempt - spared - 1)", "(attempt - spared)")
+}
+    WHERE id = :id AND state IN ('PENDING', 'RETRY')
+    RETURNING state""")
+
+# Waits for its children, holding no worker: due again when the barrier opens. Not charged.
+_SUSPEND = text("""
+    UPDATE job SET state = 'PENDING', run_at = 'infinity', sent_at = NULL, lease_until = NULL, spared = spared + 1
+    WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
+
+# A worker that shuts down gives its jobs back. Not charged.
+_GIVE_BACK = text("""
+    UPDATE job SET state = 'PENDING', run_at = now(), sent_at = NULL, lease_until = NULL, spared = spared + 1
+    WHERE worker = :worker AND state = 'STARTED'""")
+
+_REVOKE = text("""
+    UPDATE job SET state = 'REVOKED', finished_at = now(), lease_until = NULL
+    WHERE id = :id AND state = 'STARTED' AND cancel_requested_at IS NOT NULL
+      AND (CAST(:attempt AS integer) IS NULL OR attempt = :attempt)
+    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+
+# At once when nobody runs it; a running one is asked, and its worker answers at its next progress call.
+_CANCEL = text("""
+    UPDATE job SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+                   state = CASE WHEN state = 'STARTED' THEN state ELSE 'REVOKED' END,
+                   finished_at = CASE WHEN state = 'STARTED' THEN NULL ELSE now() END
+    WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY', 'STARTED') AND (:running OR state <> 'STARTED')
+    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+
+# A cancelled fan-out takes its children with it.
+_DESCENDANTS = text("""
+    WITH RECURSIVE family(id) AS (
+        SELECT CAST(:id AS uuid)
+        UNION SELECT job.id FROM family JOIN barrier ON barrier.parent_id = family.id
+              JOIN job ON job.group_id = barrier.group_id)
+    SELECT id FROM family""")
+
+_EXPIRE = text("""
+    UPDATE job SET state = 'REVOKED', finished_at = now()
+    WHERE state IN ('PENDING', 'RETRY') AND expires_at < now()
+    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+
+_DUE = text("""
+    UPDATE job SET sent_at = clock_timestamp()
+    WHERE id IN (SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND run_at <= now()
+                 ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id, kind, queue, priority, params, time_limit_s, root_id, parent_id""")
+
+_SENT_COUNTS = text("""
+    SELECT queue, count(*) FROM job
+    WHERE state IN ('PENDING', 'RETRY') AND sent_at < now() - make_interval(secs => :older_s) GROUP BY queue""")
+
+_SENT_IDS = text("""
+    SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND queue = :queue
+      AND sent_at < now() - make_interval(secs => :older_s)""")
+
+_FORGET = text("""
+    UPDATE job SET result = NULL WHERE id = :id AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')""")
+
+_HOLD = text("""
+    SELECT cancel_requested_at IS NOT NULL FROM job
+    WHERE id = :id AND attempt = :attempt AND state = 'STARTED' FOR NO KEY UPDATE""")
+
+
+def submit(on: Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]:
+    """Record jobs in one statement.
+
+    Returns the id that stands for each (its own, or that of the live job with its key), and which of them
+    were recorded now and are due, so that the caller sends their messages once the transaction commits.
+    Raises DuplicateId when an id was used before.
+    """
+    recorded: dict[UUID, bool] = {}
+    standing: dict[str, UUID] = {}
+    waiting = list(jobs)
+    while waiting:
+        rows = json.dumps([{name: getattr(each, name) for name in _FIELDS} for each in waiting], default=str)
+        try:
+            recorded.update((row[0], row[1]) for row in on.execute(_SUBMIT, {"rows": rows}))
+        except IntegrityError as error:
+            raise DuplicateId(f"a job with this id exists already: {error.orig}".split("\n")[0]) from error
+        waiting = [each for each in waiting if each.id not in recorded]
+        if waiting:
+            keys = [each.key for each in waiting]
+            standing.update((row[0], row[1]) for row in on.execute(_LIVE_WITH_KEY, {"keys": keys}))
+            # One that ended between the two statements is gone from both answers: record it in the next round.
+            waiting = [each for each in waiting if each.key not in standing]
+    ids = [each.id if each.id in recorded else standing[each.key or ""] for each in jobs]
+    return ids, {each for each, due in recorded.items() if due}
+
+
+def unsend(on: Executor, ids: Iterable[UUID]) -> None:
+    """The messages of these jobs did not reach Redis: the relay will send them."""
+    on.execute(_UNSEND, {"ids": list(ids)})
+
+
+def claim(on: Executor, job_id: UUID, worker: str, lease_s: float) -> Claimed | None:
+    """Take a due job for one attempt; None when another delivery took it or it is final."""
+    row = on.execute(_CLAIM, {"id": job_id, "worker": worker, "lease_s": lease_s}).first()
+    return Claimed(*row) if row else None
+
+
+def renew(on: Executor, ids: Iterable[UUID], worker: str, lease_s: float) -> dict[UUID, tuple[int, float | None]]:
+    """Renew the leases of all of a worker's jobs; the answer maps those still held to their attempt and to how
+    many seconds ago their cancellation was requested (None: it was not)."""
+    rows = on.execute(_RENEW, {"ids": list(ids), "worker": worker, "lease_s": lease_s})
+    return {row[0]: (row[1], None if row[2] is None else float(row[2])) for row in rows}
+
+
+def progress(on: Executor, job_id: UUID, attempt: int, value: dict[str, Any]) -> bool | None:
+    """Record progress; returns whether a cancellation is requested, or None when the lease is lost."""
+    row = on.execute(_PROGRESS, {"id": job_id, "attempt": attempt, "progress": json.dumps(value)}).first()
+    return None if row is None else bool(row[0])
+
+
+def hold(on: Session, job_id: UUID, attempt: int) -> bool | None:
+    """Lock the job's row for the rest of a transaction, so that what it writes is written by the lease's holder.
+
+    Returns whether a cancellation is requested, or None when the lease is lost.
+    """
+    row = on.execute(_HOLD, {"id": job_id, "attempt": attempt}).first()
+    return None if row is None else bool(row[0])
+
+
+def succeed(on: Executor, job_id: UUID, attempt: int, result: Any) -> bool:
+    """Store the result; False when the lease was lost, and then nothing is stored."""
+    return _count(on, _SUCCEED, id=job_id, attempt=attempt, result=json.dumps(result)) == 1
+
+
+def fail(on: Executor, job_id: UUID, attempt: int, error: dict[str, Any], *, permanent: bool) -> str | None:
+    """End an attempt with its error: RETRY while attempts are left, else FAILURE. None: the lease was lost."""
+    parameters = {"id": job_id, "attempt": attempt, "error": json.dumps(error), "permanent": permanent}
+    return on.execute(_FAIL, parameters).scalar()
+
+
+def lose(on: Executor, job_id: UUID, worker: str, error: dict[str, Any]) -> list[Lost]:
+    """The process that ran this job on this worker is gone."""
+    rows = on.execute(_LOSE, {"id": job_id, "worker": worker, "error": json.dumps(error)})
+    return [Lost(*row) for row in rows]
+
+
+def refuse(on: Executor, job_id: UUID, error: dict[str, Any]) -> str | None:
+    """No worker that got this job's message knows its kind."""
+    return on.execute(_REFUSE, {"id": job_id, "error": json.dumps(error)}).scalar()
+
+
+def rescue(on: Executor, limit: int = 500) -> list[Lost]:
+    """Take back every job whose lease has run out."""
+    return [Lost(*row) for row in on.execute(_RESCUE, {"limit": limit})]
+
+
+def suspend(on: Executor, job_id: UUID, attempt: int) -> bool:
+    """End this run of a fan-out's parent until its children are final."""
+    return _count(on, _SUSPEND, id=job_id, attempt=attempt) == 1
+
+
+def give_back(on: Executor, worker: str) -> int:
+    """A worker that shuts down, its processes gone, returns what they had not finished; how many there were."""
+    return _count(on, _GIVE_BACK, worker=worker)
+
+
+def revoke(on: Executor, job_id: UUID, attempt: int | None = None) -> list[Lost]:
+    """End a running job whose cancellation was requested, by itself (attempt given) or by its worker's parent."""
+    return [Lost(*row) for row in on.execute(_REVOKE, {"id": job_id, "attempt": attempt})]
+
+
+def cancel(on: Executor, job_id: UUID, *, running: bool = True) -> list[Lost]:
+    """Cancel a job and its fan-out's children: REVOKED at once, or asked if running. Empty when all were final."""
+    ids = [row[0] for row in on.execute(_DESCENDANTS, {"id": job_id})]
+    return [Lost(*row) for row in on.execute(_CANCEL, {"ids": ids, "running": running})]
+
+
+def expire(on: Executor) -> list[Lost]:
+    """Revoke what was not started before its expiry."""
+    return [Lost(*row) for row in on.execute(_EXPIRE)]
+
+
+def forget(on: Executor, job_id: UUID) -> None:
+    """Drop the stored result of a final job."""
+    on.execute(_FORGET, {"id": job_id})
+
+
+def take_due(on: Executor, limit: int) -> list[Nudge]:
+    """Mark due, unsent jobs as sent and return their nudges; the caller hands them to Redis or calls `unsend`."""
+    return [Nudge(*row) for row in on.execute(_DUE, {"limit": limit})]
+
+
+def sent_counts(on: Executor, older_s: float) -> dict[str, int]:
+    """How many jobs of each queue were sent more than `older_s` seconds ago and not claimed."""
+    return {row[0]: row[1] for row in on.execute(_SENT_COUNTS, {"older_s": older_s})}
+
+
+def sent_ids(on: Executor, queue: str, older_s: float) -> set[UUID]:
+    """Which jobs of a queue were sent more than `older_s` seconds ago and not claimed."""
+    return set(on.execute(_SENT_IDS, {"queue": queue, "older_s": older_s}).scalars())
+
+
+def _count(on: Executor, statement: TextClause, **parameters: Any) -> int:
+    return cast(CursorResult[Any], on.execute(statement, parameters)).rowcount

@@ -1,0 +1,149 @@
+"""What a running job's body gets: the `broker.context.Context` of a real worker, every write fenced by its attempt."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from celery.result import AsyncResult
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from broker.context import ChildOutcome
+from broker.errors import Cancelled, JobError, LeaseLost, Suspended
+from broker.job import Job
+from broker.params import parse
+from broker.submit import submit, within
+from db import barrier, ledger
+from db.engine import autocommit, session
+from db.job import LIVE
+from db.ledger import Claimed
+from db.settings import settings as db_settings
+from db.store import ArtifactStore, Checkpoints
+from workers.models import resident
+from workers.settings import settings
+
+PROGRESS_INTERVAL_S = 0.5
+
+
+class RunContext:
+    """One attempt of one job."""
+
+    def __init__(self, claimed: Claimed) -> None:
+        self._claimed = claimed
+        self._reported_at = 0.0
+        self._stage = ""
+        self._fan_outs = 0
+        self.job_id: UUID = claimed.id
+        self.kind = claimed.kind
+        self.attempt = claimed.attempt
+        self.device = settings().device
+        self.models = resident
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The artifact store, opened on first use."""
+        return ArtifactStore(db_settings().artifacts(), db_settings().home)
+
+    @cached_property
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.store, str(self.job_id))
+
+    def progress(self, done: int, total: int, *, stage: str = "", message: str = "") -> None:
+        """See Context.progress. Written when the stage changes, at the end, and at most twice a second in between."""
+        now = time.monotonic()
+        changed = stage != self._stage or done >= total
+        if not changed and now - self._reported_at < PROGRESS_INTERVAL_S:
+            return
+        self._reported_at, self._stage = now, stage
+        value = {"done": done, "total": total, "stage": stage, "message": message}
+        with autocommit() as connection:
+            self._heed(ledger.progress(connection, self.job_id, self.attempt, value))
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """See Context.session: the job's row is locked for the transaction, so the lease cannot change hands in it."""
+        with session() as transaction:
+            self._heed(ledger.hold(transaction, self.job_id, self.attempt))
+            yield transaction
+
+    def submit(self, job: Job, params: BaseModel | Mapping[str, Any]) -> AsyncResult:
+        """See Context.submit."""
+        return job.apply_async(kwargs=dict(params), parent_id=str(self.job_id), root_id=str(self._root_id))
+
+    def fan_out(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]]) -> list[ChildOutcome]:
+        """See Context.fan_out. The n-th call of a body has its own group, so that a body may fan out in stages."""
+        group_id = uuid5(NAMESPACE_OID, f"{self.job_id}:{self._fan_outs}")
+        self._fan_outs += 1
+        with autocommit() as connection:
+            children = barrier.group(connection, group_id)
+        if not children:
+            if not params:
+                return []
+            self._record_children(job, params, group_id)
+            raise Suspended
+        if any(child["state"] in LIVE for child in children):
+            self._wait_again(group_id)
+        return self._outcomes(group_id, params)
+
+    def _outcomes(self, group_id: UUID, params: Sequence[Any]) -> list[ChildOutcome]:
+        with autocommit() as connection:
+            children = barrier.group(connection, group_id)
+        if len(children) != len(params):
+            raise JobError(
+                f"{self.kind} fanned out {len(children)} children and now names {len(params)}: "
+                "what comes before fan_out must give the same items each time"
+            )
+        return [ChildOutcome(**child) for child in children]
+
+    def _record_children(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]], group_id: UUID) -> None:
+        """The children, their barrier and the parent's waiting are one transaction."""
+        with self.session() as transaction, within(transaction):
+            parsed = [parse(job.name, job.params_model, (), dict(item)) for item in params]
+            children = [
+                job.new(
+                    each, id=uuid5(group_id, str(index)), group_id=group_id, group_index=index,
+                    parent_id=self.job_id, root_id=self._root_id,
+                )
+                for index, each in enumerate(parsed)
+            ]  # fmt: skip
+            # A child whose key is live elsewhere would be counted there and not here: children carry no key.
+            submit([replace(child, key=None) for child in children])
+            barrier.wait_for(transaction, group_id, len(children), parent_id=self.job_id)
+            if not ledger.suspend(transaction, self.job_id, self.attempt):
+                raise LeaseLost(f"{self.job_id}: another attempt holds the job")
+
+    def _wait_again(self, group_id: UUID) -> None:
+        """Restarted before its children were final: wait on, unless the barrier opened this very moment."""
+        with self.session() as transaction:
+            if barrier.is_released(transaction, group_id):
+                return
+            ledger.suspend(transaction, self.job_id, self.attempt)
+        raise Suspended
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """See Context.save_checkpoint."""
+        self._checkpoints.save(folder)
+
+    def load_checkpoint(self) -> Path | None:
+        """See Context.load_checkpoint."""
+        return self._checkpoints.load()
+
+    def clear_checkpoints(self) -> None:
+        """The job is done and needs them no more."""
+        if "_checkpoints" in self.__dict__:
+            self._checkpoints.clear()
+
+    @property
+    def _root_id(self) -> UUID:
+        return self._claimed.root_id or self.job_id
+
+    def _heed(self, answer: bool | None) -> None:
+        if answer is None:
+            raise LeaseLost(f"{self.job_id}: attempt {self.attempt} no longer holds the job")
+        if answer:
+            raise Cancelled(f"{self.job_id} was cancelled")

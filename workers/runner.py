@@ -1,0 +1,128 @@
+"""Runs one claimed job in a pool process: claim, body, outcome. The only place that catches Exception.
+
+Importing this module plugs it into the task class; celeryconfig's `imports` does so in every worker.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from celery.exceptions import Ignore, Retry
+from sqlalchemy.exc import OperationalError
+
+from broker import canvas
+from broker.backend import describe
+from broker.context import Context
+from broker.errors import Cancelled, InvalidParams, JobError, LeaseLost, Suspended
+from broker.job import Job, set_runner
+from broker.params import parse
+from broker.settings import settings
+from db import ledger
+from db.engine import autocommit
+from db.ledger import Claimed, Executor, Lost
+from workers.context import RunContext
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+MAX_RESULT_BYTES = 1 << 20  # results are facts about the work; data goes to the artifact store
+OUTAGE_S = 600.0  # how long an outcome waits for Postgres to come back
+
+
+def run(task: Job) -> Any:
+    """Run the job that the current message names; returns its result for Celery's events and log.
+
+    Raises Ignore when there is nothing to do for this message, Retry or the body's own error when the attempt failed.
+    """
+    job_id, worker = UUID(task.request.id), str(task.request.hostname)
+    claimed = _persist(lambda on: ledger.claim(on, job_id, worker, settings().lease_seconds))
+    if claimed is None:
+        raise Ignore(f"{job_id} is not to be run now: another delivery took it, or it is final")
+    with structlog.contextvars.bound_contextvars(job_id=str(job_id), kind=task.name, attempt=claimed.attempt):
+        return _run(task, claimed, worker)
+
+
+def _run(task: Job, claimed: Claimed, worker: str) -> Any:
+    ctx = RunContext(claimed)
+    try:
+        params = parse(task.name, task.params_model, (), claimed.params)
+        body: Callable[[Context, Any], Any] = task.body
+        result = body(ctx, params)
+        encoded = json.dumps(result)
+        if len(encoded) > MAX_RESULT_BYTES:
+            raise JobError(
+                f"{task.name} returned {len(encoded):,} bytes: the limit is {MAX_RESULT_BYTES:,}; return a reference"
+            )
+    except Suspended:
+        raise Ignore("waits for its children") from None
+    except LeaseLost:
+        log.warning("lease_lost", reason="another attempt holds the job: what this one did is dropped")
+        raise Ignore("lease lost") from None
+    except Cancelled:
+        _settled(_persist(lambda on: ledger.revoke(on, claimed.id, claimed.attempt)))
+        task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        raise Ignore("cancelled") from None
+    except Exception as error:
+        _fail(task, claimed, error)
+        raise
+    if not _persist(lambda on: ledger.succeed(on, claimed.id, claimed.attempt, result)):
+        log.warning("result_refused", reason="the lease was lost before the end")
+        raise Ignore("lease lost")
+    ctx.clear_checkpoints()
+    _follow(claimed)
+    return result
+
+
+def _fail(task: Job, claimed: Claimed, error: Exception) -> None:
+    """Record the attempt's error. Raises Retry when the ledger will try again, so that Celery's events say so."""
+    permanent = isinstance(error, JobError | InvalidParams)
+    described = describe(error)
+    state = _persist(lambda on: ledger.fail(on, claimed.id, claimed.attempt, described, permanent=permanent))
+    if state is None:
+        raise Ignore("lease lost") from error
+    if state == "RETRY":
+        log.warning("attempt_failed", error=described["type"], reason=described["message"])
+        raise Retry(message=str(error), exc=error) from error
+    log.error("job_failed", error=described["type"], reason=described["message"])
+    _follow(claimed)
+
+
+def _follow(claimed: Claimed) -> None:
+    """What waits for this job. If Postgres goes away in between, the relay does it."""
+    if claimed.has_canvas or claimed.group_id is not None:
+        try:
+            canvas.after(claimed.id, claimed.group_id, claimed.has_canvas)
+        except OperationalError as error:
+            log.warning("follow_up_left_to_relay", reason=str(error).split("\n")[0])
+
+
+def _settled(lost: list[Lost]) -> None:
+    try:
+        canvas.settled(lost)
+    except OperationalError as error:
+        log.warning("follow_up_left_to_relay", reason=str(error).split("\n")[0])
+
+
+def _persist(statement: Callable[[Executor], T]) -> T:
+    """Run a ledger statement, waiting out an outage of Postgres: a finished result is not thrown away.
+
+    Each statement is conditional, so one that was carried out although its answer was lost does no harm.
+    """
+    deadline, pause = time.monotonic() + OUTAGE_S, 0.2
+    while True:
+        try:
+            with autocommit() as connection:
+                return statement(connection)
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("postgres_away", reason=str(error).split("\n")[0], retry_in_s=round(pause, 1))
+            time.sleep(pause * random.uniform(0.75, 1.25))
+            pause = min(pause * 2, 5.0)
+
+
+set_runner(run)
