@@ -37,7 +37,7 @@ def gpu_plan(found: list[Gpu]) -> dict[str, dict[str, str]]:
         return {"gpu": {"CUDA_VISIBLE_DEVICES": "", **threads(cores())}}
     share = threads(max(1, cores() // len(found)))
     if len(found) == 1:
-        return {"gpu": {"CUDA_VISIBLE_DEVICES": found[0].index, **share}}
+        return {"gpu": {"CUDA_VISIBLE_DEVICES": found[0].device, **share}}
     return {f"gpu{number}": {"CUDA_VISIBLE_DEVICES": gpu.device, **share} for number, gpu in enumerate(found)}
 
 

@@ -25,6 +25,12 @@ def test_each_gpu_gets_a_worker_that_sees_only_that_gpu() -> None:
     assert plan["gpu0"]["OMP_NUM_THREADS"] == "4"
 
 
+def test_one_gpu_is_one_worker_with_all_cores() -> None:
+    env = gpu_plan([Gpu("1", "L4")])["gpu"]
+
+    assert (env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]) == ("1", "8")
+
+
 def test_without_a_gpu_one_gpu_worker_uses_all_cores() -> None:
     assert gpu_plan([])["gpu"]["OMP_NUM_THREADS"] == "8"
 

@@ -1,0 +1,171 @@
+"""`gristmill up` as a user runs it: started, looked at, killed, started again, stopped."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+import broker.embedded
+import db.embedded
+from db.place import gone
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(300)
+
+
+class Gristmill:
+    """The command line over one home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GRISTMILL_")}
+        self.environment = {
+            **own, "GRISTMILL_HOME": str(home), "GRISTMILL_JOBS": "tests.jobs", "PYTHONPATH": str(ROOT)
+        }  # fmt: skip
+
+    def __call__(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "workers", *arguments]
+        done = subprocess.run(
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
+        )
+        log = self.home / "log" / "up.log"
+        assert done.returncode == 0, f"{done.stderr}\n{log.read_text() if log.exists() else ''}"
+        return done.stdout
+
+    def python(self, program: str) -> str:
+        command = [sys.executable, "-c", program]
+        return subprocess.check_output(command, env=self.environment, cwd=ROOT, text=True, timeout=60).strip()
+
+    def owner(self) -> psutil.Process:
+        return psutil.Process(json.loads((self.home / "run" / "up.json").read_text())["pid"])
+
+    def row(self, job_id: str) -> tuple[Any, ...]:
+        url = db.embedded.url(self.home)
+        assert url is not None
+        with psycopg.connect(url.replace("+psycopg", "", 1)) as connection:
+            row = connection.execute("SELECT state, attempt FROM job WHERE id = %s", (job_id,)).fetchone()
+            assert row is not None
+            return row
+
+
+@pytest.fixture
+def gristmill(tmp_path: Path) -> Iterator[Gristmill]:
+    command = Gristmill(tmp_path / "home")
+    yield command
+    command("down")
+    assert not db.embedded.running(command.home)
+    assert not broker.embedded.running(command.home)
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """The condition's first true answer."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+    return answer
+
+
+def page(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
+
+
+def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmill) -> None:
+    with socket.socket() as taken:  # a flower of somebody else; when the port is taken anyway, so much the better
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 5555))
+            taken.listen()
+        except OSError:
+            pass
+        gristmill("up", "--detach")
+
+    checks = {check["name"]: check for check in json.loads(gristmill("doctor", "--json"))["checks"]}
+    assert checks["queues"]["facts"]["without_worker"] == []
+
+    address = until(lambda: (gristmill.home / "run" / "flower.url").read_text())
+    assert address != "http://127.0.0.1:5555"
+    until(lambda: "cpu@" in page(f"{address}/workers"))
+    job_id = gristmill.python(
+        "import tests.jobs as t; r = t.add.delay(x=1); assert r.get(timeout=30) == 2; print(r.id)"
+    )
+    until(lambda: "tests.add" in page(f"{address}/task/{job_id}"))
+
+
+def test_a_killed_run_is_cleared_away_by_the_next(gristmill: Gristmill) -> None:
+    gristmill("up", "--detach")
+    owner = gristmill.owner()
+    servants = owner.children(recursive=True)
+    job_id = gristmill.python("import tests.jobs as t; print(t.add.delay(x=1).id)")
+
+    owner.send_signal(signal.SIGKILL)
+    assert gone(owner, 10)
+    gristmill("up", "--detach")
+
+    assert all(gone(servant, 10) for servant in servants)
+    until(lambda: gristmill.row(job_id)[0] == "SUCCESS")
+
+
+def test_stopping_gives_a_running_job_back_and_the_next_run_finishes_it(gristmill: Gristmill, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    gristmill("up", "--detach")
+    job_id = gristmill.python(f"import tests.jobs as t; print(t.step.delay(go={str(go)!r}).id)")
+    until(lambda: gristmill.row(job_id)[0] == "STARTED")
+
+    gristmill("down")
+
+    db.embedded.start(gristmill.home)
+    assert gristmill.row(job_id)[0] in ("PENDING", "RETRY")
+    go.touch()
+    gristmill("up", "--detach")
+    until(lambda: gristmill.row(job_id)[0] == "SUCCESS")
+
+
+def test_a_second_up_of_the_same_home_says_who_is_running(gristmill: Gristmill) -> None:
+    gristmill("up", "--detach")
+
+    second = subprocess.run(
+        [sys.executable, "-m", "workers", "up"],
+        env=gristmill.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert second.returncode == 2
+    assert f"already running under {gristmill.home} (pid {gristmill.owner().pid})" in second.stderr
+    assert gristmill.owner().is_running()
+
+
+def test_ctrl_c_stops_everything_with_the_servers(tmp_path: Path) -> None:
+    gristmill = Gristmill(tmp_path / "home")
+    up = subprocess.Popen(
+        [sys.executable, "-m", "workers", "up"],
+        env=gristmill.environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert up.stdout is not None
+    for line in up.stdout:
+        if "relay_ready" in line:
+            break
+    servants = psutil.Process(up.pid).children(recursive=True)
+
+    up.send_signal(signal.SIGINT)
+    said, _ = up.communicate(timeout=60)
+
+    assert up.returncode == 0, said
+    assert servants
+    assert all(gone(servant, 10) for servant in servants)
+    assert not db.embedded.running(gristmill.home)
+    assert not broker.embedded.running(gristmill.home)
