@@ -14,7 +14,9 @@ RECHECK_S = 2.0
 _STATE = text("SELECT state IN ('SUCCESS', 'FAILURE', 'REVOKED') FROM job WHERE id = :id")
 
 
-def until_final(job_id: UUID, timeout: float | None = None) -> Iterator[None]:
+def until_final(
+    job_id: UUID, timeout: float | None = None, *, look_every_s: float = RECHECK_S
+) -> Iterator[None]:
     """Return when the job is final; yields whenever it has looked in vain. Raises TimeoutError after `timeout` s."""
     deadline = None if timeout is None else time.monotonic() + timeout
     with engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -24,7 +26,7 @@ def until_final(job_id: UUID, timeout: float | None = None) -> Iterator[None]:
         connection.exec_driver_sql(f"LISTEN {channel}")
         try:
             while not connection.execute(_STATE, {"id": job_id}).scalar():
-                left = RECHECK_S if deadline is None else min(RECHECK_S, deadline - time.monotonic())
+                left = look_every_s if deadline is None else min(look_every_s, deadline - time.monotonic())
                 if left <= 0:
                     raise TimeoutError(f"job {job_id} was not final within {timeout:g} s")
                 for _ in raw.notifies(timeout=left, stop_after=1):
