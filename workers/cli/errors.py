@@ -1,20 +1,25 @@
 """Which errors are expected, and the one line that each gets."""
 
-import kombu.exceptions
-import redis.exceptions
-import sqlalchemy.exc
-
-from broker.errors import GristmillError, InvalidParams, UnknownJob
-from broker.settings import redis_url
-from db.place import ServerError
-from db.settings import SettingsError, redact, settings
-
 FAILED, USAGE = 1, 2
 
 
 def explain(error: Exception) -> tuple[str, int] | None:
     """The line and the exit code; None when the error is a fault of ours and deserves its traceback."""
-    if isinstance(error, InvalidParams | UnknownJob | SettingsError):
+    # Imported here: a command that goes well does not pay for every library that may go wrong.
+    import kombu.exceptions
+    import redis.exceptions
+    import sqlalchemy.exc
+from typer.exceptions import TyperException
+
+    from broker.errors import GristmillError, InvalidParams, UnknownJob
+    from broker.settings import redis_url
+    from db.place import ServerError
+from db.read import NotFound
+    from db.settings import SettingsError, redact
+
+    if isinstance(error, TyperException):
+        return " ".join(error.format_message().split()), error.exit_code
+    if isinstance(error, InvalidParams | UnknownJob | NotFound | SettingsError):
         return _first(error), USAGE
     if isinstance(error, GristmillError | ServerError):
         return _first(error), FAILED
@@ -28,6 +33,8 @@ def explain(error: Exception) -> tuple[str, int] | None:
 
 
 def _postgres() -> str:
+    from db.settings import SettingsError, redact, settings
+
     try:
         return redact(settings().postgres_url())
     except SettingsError:
