@@ -1,0 +1,93 @@
+"""Histories of users in time order as flat arrays, and the leave-one-out split by time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+Ints = NDArray[np.int64]
+NONE = -1  # a user too short to hold anything out
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What each user did, oldest first: `flat[starts[u]:starts[u + 1]]` are indexes into `items`."""
+
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+    flat: Ints  # (events,)
+    starts: Ints  # (users + 1,)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, user: int) -> Ints:
+        if not 0 <= user < len(self.users):
+            raise IndexError(user)
+        return self.flat[self.starts[user] : self.starts[user + 1]]
+
+    def __iter__(self) -> Iterator[Ints]:
+        return (self[user] for user in range(len(self)))
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.starts)
+
+    def matrix(self) -> csr_matrix:
+        """Users by items, 1 where the user met the item."""
+        ones = np.ones(len(self.flat), dtype=np.float32)
+        return csr_matrix((ones, self.flat, self.starts), shape=(len(self.users), len(self.items)))
+
+    def ids(self, user: int) -> list[str]:
+        return [self.items[index] for index in self[user]]
+
+
+def from_sequences(
+    sequences: Sequence[Sequence[int] | Ints], items: Sequence[str], users: Sequence[str] | None = None
+) -> Histories:
+    """Histories from one list of item indexes a user."""
+    lengths = [len(sequence) for sequence in sequences]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    parts = [np.asarray(sequence, dtype=np.int64) for sequence in sequences]
+    flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+    names = tuple(users) if users is not None else tuple(str(n) for n in range(len(sequences)))
+    return Histories(names, tuple(items), flat, starts)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Leave-one-out by time: the last item is the test, the one before it the validation, the rest training.
+
+    A user with fewer than three items is all training and has NONE in both held-out columns.
+    """
+
+    train: Histories
+    validation: Ints  # (users,) item index or NONE
+    test: Ints  # (users,) item index or NONE
+
+    def before_test(self) -> Histories:
+        """Training and validation together: what is known, and filtered, when the test item is ranked."""
+        held = self.validation != NONE
+        flat = np.insert(self.train.flat, self.train.starts[1:][held], self.validation[held])
+        starts = self.train.starts + np.concatenate([[0], np.cumsum(held)])
+        return Histories(self.train.users, self.train.items, flat, starts)
+
+
+def leave_one_out(histories: Histories) -> Split:
+    lengths = histories.lengths
+    long = lengths >= 3
+    ends = histories.starts[1:]
+    test = np.full(len(histories), NONE, dtype=np.int64)
+    validation = test.copy()
+    test[long] = histories.flat[ends[long] - 1]
+    validation[long] = histories.flat[ends[long] - 2]
+    keep = np.ones(len(histories.flat), dtype=bool)
+    keep[ends[long] - 1] = False
+    keep[ends[long] - 2] = False
+    starts = np.concatenate([[0], np.cumsum(lengths - 2 * long)]).astype(np.int64)
+    train = Histories(histories.users, histories.items, histories.flat[keep], starts)
+    return Split(train, validation, test)

@@ -1,0 +1,123 @@
+"""Reading interactions and catalogues, and what is said of those that cannot be read."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from jobs.recommend.data import Columns, DataError, load, read_catalogue
+from jobs.recommend.histories import NONE, from_sequences, leave_one_out
+
+GOOD = "user,item,timestamp\nb,x,3\na,x,5\na,y,1\na,z,5\n"
+
+
+def write(folder: Path, text: str, name: str = "events.csv") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_events_come_in_time_order_and_ties_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    dataset = load(write(tmp_path, GOOD))
+
+    assert dataset.histories.users == ("a", "b")
+    assert dataset.histories.ids(0) == ["y", "x", "z"]
+    assert dataset.histories.ids(1) == ["x"]
+
+
+def test_a_second_event_of_the_same_item_is_dropped(tmp_path: Path) -> None:
+    dataset = load(write(tmp_path, GOOD + "a,y,9\n"))
+
+    assert dataset.histories.ids(0) == ["y", "x", "z"]
+
+
+def test_parquet_reads_like_csv(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    table = pa.table({"who": [2, 1, 1], "what": [7, 8, 10], "at": [1.5, 2.5, 0.5]})
+    pyarrow.parquet.write_table(table, path)
+
+    histories = load(str(path), Columns("who", "what", "at")).histories
+
+    assert histories.items == ("7", "8", "10")  # numbers by value, not as text
+    assert histories.ids(0) == ["10", "8"]
+
+
+def test_dates_are_read_as_times(tmp_path: Path) -> None:
+    text = "user,item,timestamp\na,late,2024-05-02 10:00:00\na,early,2023-01-01 00:00:00\n"
+
+    assert load(write(tmp_path, text)).histories.ids(0) == ["early", "late"]
+
+
+def test_a_lowest_rating_leaves_out_the_rest(tmp_path: Path) -> None:
+    path = write(tmp_path, "user,item,timestamp,stars\na,x,1,5\na,y,2,1\n")
+
+    assert load(path, Columns(rating="stars"), min_rating=4).histories.ids(0) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        (GOOD, Columns(user="who"), r"events.csv has no column 'who', it has 'user', 'item', 'timestamp'"),
+        ("", Columns(), r"events.csv cannot be read as CSV, it may be truncated"),
+        ("user,item,timestamp\n", Columns(), r"events.csv has no rows"),
+        ("user,item,timestamp\na,x,1\nb,y\n", Columns(), r"events.csv cannot be read as CSV"),
+        ("user,item,timestamp\na,x,soon\n", Columns(), r"column 'timestamp' holds 'soon', which is no time"),
+        ("user,item,timestamp\na,x,1\nb,y,\n", Columns(), r"column 'timestamp' is empty in 1 rows"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_remedy(
+    tmp_path: Path, text: str, columns: Columns, message: str
+) -> None:
+    path = write(tmp_path, text)
+
+    with pytest.raises(DataError, match=message) as caught:
+        load(path, columns)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_an_unknown_kind_say_what_is_accepted(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no file 'nowhere.csv': give 'ml-100k' or the path of a"):
+        load("nowhere.csv")
+    with pytest.raises(DataError, match=r"unknown kind of file '.xls': use .csv, .tsv or .parquet"):
+        load(write(tmp_path, GOOD, "events.xls"))
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    pyarrow.parquet.write_table(pa.table({"user": list(range(1000))}), path)
+    path.write_bytes(path.read_bytes()[:500])
+
+    with pytest.raises(DataError, match=r"events.parquet cannot be read as Parquet, it may be truncated"):
+        load(str(path))
+
+
+def test_a_catalogue_takes_lists_and_scalars_as_features(tmp_path: Path) -> None:
+    path = write(tmp_path, "item,title,genres,studio,year\n1,One,a|b,Ghibli,1988\n2,,c|,,\n", "items.csv")
+
+    catalogue = read_catalogue(Path(path))
+
+    assert catalogue.titles == {"1": "One", "2": "2"}
+    assert catalogue.features["1"] == {"genres": ["a", "b"], "studio": "Ghibli", "year": 1988}
+    assert catalogue.features["2"] == {"genres": ["c"]}
+
+
+def test_movielens_has_its_known_size_and_genres() -> None:
+    dataset = load("ml-100k")
+
+    assert (len(dataset.histories), len(dataset.histories.items)) == (943, 1682)
+    assert len(dataset.histories.flat) == 100_000
+    assert dataset.catalogue.titles["1"] == "Toy Story"
+    assert dataset.catalogue.features["1"] == {"genres": ["Animation", "Children's", "Comedy"], "year": 1995}
+
+
+def test_the_last_item_is_the_test_and_the_one_before_the_validation() -> None:
+    histories = from_sequences([[0, 1, 2, 3], [4, 5], [], [6, 7, 8]], [str(n) for n in range(9)])
+
+    split = leave_one_out(histories)
+
+    assert [list(row) for row in split.train] == [[0, 1], [4, 5], [], [6]]
+    assert split.validation.tolist() == [2, NONE, NONE, 7]
+    assert split.test.tolist() == [3, NONE, NONE, 8]
+    assert [list(row) for row in split.before_test()] == [[0, 1, 2], [4, 5], [], [6, 7]]
