@@ -14,9 +14,7 @@ RECHECK_S = 2.0
 _STATE = text("SELECT state IN ('SUCCESS', 'FAILURE', 'REVOKED') FROM job WHERE id = :id")
 
 
-def until_final(
-    job_id: UUID, timeout: float | None = None, *, look_every_s: float = RECHECK_S
-) -> Iterator[None]:
+def until_final(job_id: UUID, timeout: float | None = None, *, look_every_s: float = RECHECK_S) -> Iterator[None]:
     """Return when the job is final; yields whenever it has looked in vain. Raises TimeoutError after `timeout` s."""
     deadline = None if timeout is None else time.monotonic() + timeout
     with engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

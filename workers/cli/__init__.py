@@ -44,7 +44,7 @@ def main() -> NoReturn:
     if JSON in arguments:  # taken anywhere on the line, as people write it
         arguments = [JSON, *(each for each in arguments if each != JSON)]
     try:
-        application()(arguments, prog_name="gristmill")
+        code = application()(arguments, prog_name="gristmill", standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -56,6 +56,7 @@ def main() -> NoReturn:
         if explained is None:
             raise
         line, code = explained
-        sys.stderr.write(f"gristmill: {line}\n")
+        if line:
+            sys.stderr.write(f"gristmill: {line}\n")
         sys.exit(code)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

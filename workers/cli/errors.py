@@ -1,5 +1,7 @@
 """Which errors are expected, and the one line that each gets."""
 
+from typing import Any
+
 FAILED, USAGE = 1, 2
 
 
@@ -9,16 +11,16 @@ def explain(error: Exception) -> tuple[str, int] | None:
     import kombu.exceptions
     import redis.exceptions
     import sqlalchemy.exc
-from typer.exceptions import TyperException
+    from typer.exceptions import TyperException
 
     from broker.errors import GristmillError, InvalidParams, UnknownJob
     from broker.settings import redis_url
     from db.place import ServerError
-from db.read import NotFound
+    from db.read import NotFound
     from db.settings import SettingsError, redact
 
     if isinstance(error, TyperException):
-        return " ".join(error.format_message().split()), error.exit_code
+        return _usage(error), error.exit_code
     if isinstance(error, InvalidParams | UnknownJob | NotFound | SettingsError):
         return _first(error), USAGE
     if isinstance(error, GristmillError | ServerError):
@@ -30,6 +32,13 @@ from db.read import NotFound
     if isinstance(error, redis.exceptions.RedisError | kombu.exceptions.OperationalError):
         return f"Redis at {redact(redis_url())} does not answer: {redact(_first(error))}", FAILED
     return None
+
+
+def _usage(error: Any) -> str:
+    """What typer has to say on one line. Empty where it has shown the help instead."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    path = getattr(getattr(error, "ctx", None), "command_path", None)
+    return f"{said}: see `{path} --help`" if said and path else said
 
 
 def _postgres() -> str:

@@ -1,0 +1,208 @@
+"""Read models: what the command line and other doors show of the ledger, in one statement each."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
+
+Reader = Connection | Session
+
+PREFIX = 8  # characters of an id that are enough to name it
+
+
+class NotFound(LookupError):
+    """No row, or more than one, answers to a name that a user gave. The message names the value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One line of the list of jobs. `run_at` is None for a job that waits for its children."""
+
+    id: UUID
+    kind: str
+    state: str
+    queue: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    created_at: datetime
+    run_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    progress: dict[str, Any] | None
+    message: str | None  # of the last error
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One transition in a job's history."""
+
+    at: datetime
+    from_state: str | None
+    to_state: str
+    attempt: int
+    worker: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail(JobRow):
+    """All that is known of one job."""
+
+    params: dict[str, Any]
+    key: str | None
+    result: Any
+    error: dict[str, Any] | None
+    expires_at: datetime | None
+    time_limit_s: float | None
+    parent_id: UUID | None
+    root_id: UUID | None
+    children: dict[str, int] = field(default_factory=dict)  # by state
+    history: list[Event] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How far a job is: its own progress, or how much of the fan-out that it waits for is done."""
+
+    state: str
+    done: float
+    total: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """One queue: due and not running, due later, running, and how long the first of the due ones has waited."""
+
+    queue: str
+    waiting: int
+    later: int
+    running: int
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One version of a model in the registry."""
+
+    name: str
+    version: int
+    is_current: bool
+    artifact_digest: str
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+    job_id: UUID | None
+    created_at: datetime
+
+
+# A job that waits for its children is due at infinity, which no datetime can hold. Attempts that were not charged
+# (a shutdown, a wait for children) are left out of the count that people compare with the limit.
+_ROW = """id, kind, state, queue, priority, attempt - spared AS attempt, max_attempts, created_at,
+    nullif(run_at, 'infinity') AS run_at, started_at, finished_at, worker, progress, error->>'message' AS message,
+    cancel_requested_at IS NOT NULL AS cancel_requested"""
+
+_LIST = text(f"""
+    SELECT {_ROW} FROM job
+    WHERE (CAST(:state AS varchar) IS NULL OR state = :state)
+      AND (CAST(:kind AS varchar) IS NULL OR kind = :kind)
+      AND (CAST(:queue AS varchar) IS NULL OR queue = :queue)
+    ORDER BY created_at DESC, id LIMIT :limit""")
+
+_DETAIL = text(f"""
+    SELECT {_ROW}, params, key, result, error, expires_at, time_limit_s, parent_id, root_id FROM job WHERE id = :id""")
+
+_HISTORY = text("""
+    SELECT at, from_state, to_state, attempt, worker, error FROM job_event WHERE job_id = :id ORDER BY id""")
+
+_CHILDREN = text("SELECT state, count(*) FROM job WHERE parent_id = :id GROUP BY state")
+
+# Bounds instead of LIKE: the primary key's index answers.
+_BY_PREFIX = text("SELECT id FROM job WHERE id BETWEEN :first AND :last ORDER BY id LIMIT 3")
+
+_PULSE = text("""
+    SELECT job.state, job.progress, job.run_at = 'infinity' AS suspended, error->>'message' AS message,
+           job.run_at > now() AS later, family.*
+    FROM job LEFT JOIN LATERAL (
+        SELECT count(*) AS children, count(*) FILTER (WHERE c.finished_at IS NOT NULL) AS ended,
+               sum(CASE WHEN c.finished_at IS NOT NULL THEN 1
+                        ELSE coalesce((c.progress->>'done')::float8 / nullif((c.progress->>'total')::float8, 0), 0) END
+               ) AS share
+        FROM barrier b JOIN job c ON c.group_id = b.group_id
+        WHERE b.parent_id = job.id AND b.released_at IS NULL) AS family ON true
+    WHERE job.id = :id""")
+
+_QUEUES = text("""
+    SELECT queue, count(*) FILTER (WHERE state <> 'STARTED' AND run_at <= now()) AS waiting,
+           count(*) FILTER (WHERE state <> 'STARTED' AND run_at > now()) AS later,
+           count(*) FILTER (WHERE state = 'STARTED') AS running,
+           CAST(extract(epoch FROM now() - min(run_at) FILTER (WHERE state <> 'STARTED' AND run_at <= now()))
+                AS float8) AS oldest_s
+    FROM job WHERE state IN ('PENDING', 'STARTED', 'RETRY') GROUP BY queue ORDER BY queue""")
+
+_MODELS = text("""
+    SELECT name, version, is_current, artifact_digest, metrics, lineage, job_id, created_at
+    FROM model ORDER BY name, version DESC""")
+
+
+def list_jobs(
+    on: Reader, *, state: str | None = None, kind: str | None = None, queue: str | None = None, limit: int = 20
+) -> list[JobRow]:
+    """The newest jobs that match."""
+    rows = on.execute(_LIST, {"state": state, "kind": kind, "queue": queue, "limit": limit})
+    return [JobRow(**row) for row in rows.mappings()]
+
+
+def find(on: Reader, prefix: str) -> UUID:
+    """The id that begins with these characters, at least 8 of them. Raises NotFound."""
+    digits = prefix.replace("-", "").lower()
+    if not PREFIX <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
+        raise NotFound(f"{prefix!r} is no job id: give an id of `gristmill jobs`, or its first {PREFIX} characters")
+    bounds = {"first": UUID(digits.ljust(32, "0")), "last": UUID(digits.ljust(32, "f"))}
+    found: list[UUID] = list(on.execute(_BY_PREFIX, bounds).scalars())
+    if not found:
+        raise NotFound(f"no job has the id {prefix!r}: `gristmill jobs` lists the newest")
+    if len(found) > 1:
+        raise NotFound(f"{prefix!r} begins the ids of several jobs ({found[0]}, {found[1]}): give more of it")
+    return found[0]
+
+
+def show(on: Reader, prefix: str) -> JobDetail:
+    """One job with its history and the counts of its children. Raises NotFound."""
+    job_id = {"id": find(on, prefix)}
+    row = on.execute(_DETAIL, job_id).mappings().one()
+    children = {row[0]: row[1] for row in on.execute(_CHILDREN, job_id)}
+    history = [Event(**event) for event in on.execute(_HISTORY, job_id).mappings()]
+    return JobDetail(**row, children=children, history=history)
+
+
+def pulse(on: Reader, job_id: UUID) -> Pulse:
+    """How far a job is, for a progress bar. Raises NotFound."""
+    row = on.execute(_PULSE, {"id": job_id}).mappings().first()
+    if row is None:
+        raise NotFound(f"no job has the id '{job_id}'")
+    if row["suspended"] and row["children"]:
+        note = f"{row['ended']} of {row['children']} children"
+        return Pulse(row["state"], float(row["share"]), float(row["children"]), note)
+    progress = row["progress"] or {}
+    note = " ".join(filter(None, (progress.get("stage"), progress.get("message"))))
+    if row["state"] == "RETRY":
+        note = f"tries again after: {row['message']}"
+    elif row["state"] == "PENDING":
+        note = "due later" if row["later"] and not row["suspended"] else ""
+    return Pulse(row["state"], float(progress.get("done") or 0), float(progress.get("total") or 0), note)
+
+
+def queue_depths(on: Reader) -> list[QueueDepth]:
+    """Every queue that has live jobs, measured from the rows: Redis does not count what it has handed out."""
+    return [QueueDepth(**row) for row in on.execute(_QUEUES).mappings()]
+
+
+def models(on: Reader) -> list[ModelRow]:
+    """The model registry, newest versions first."""
+    return [ModelRow(**row) for row in on.execute(_MODELS).mappings()]

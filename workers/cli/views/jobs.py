@@ -1,0 +1,109 @@
+"""How jobs look to a person."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from broker.queues import PRIORITIES
+from db.read import PREFIX, JobDetail, JobRow
+from workers.cli.output import table
+
+_PRIORITY_NAMES = {step: name for name, step in PRIORITIES.items()}
+_RESULT_CHARACTERS = 4000
+
+
+def rows(jobs: Sequence[JobRow]) -> Table:
+    """The list of jobs."""
+    lines = [
+        [str(job.id)[:PREFIX], job.kind, job.state, job.queue, f"{job.attempt}/{job.max_attempts}",
+         _age(job.created_at), took(job), note(job)]
+        for job in jobs
+    ]  # fmt: skip
+    return table(["id", "kind", "state", "queue", "attempt", "age", "took", ""], lines)
+
+
+def note(job: JobRow) -> str:
+    """What is worth knowing at a glance: how far it is, what it waits for, why it failed."""
+    if job.state in ("FAILURE", "RETRY") and job.message:
+        return job.message.splitlines()[0][:80]
+    if job.state == "PENDING" and job.run_at is None:
+        return "waits for its children"
+    if job.state == "PENDING" and job.run_at and job.run_at > datetime.now(UTC):
+        return f"due in {span((job.run_at - datetime.now(UTC)).total_seconds())}"
+    if job.state == "STARTED":
+        return ", ".join(filter(None, (_progress(job.progress), "asked to stop" if job.cancel_requested else "")))
+    return ""
+
+
+def detail(out: Console, job: JobDetail) -> None:
+    """All of one job."""
+    facts = {
+        "id": str(job.id), "kind": job.kind, "state": job.state, "note": note(job), "parameters": _json(job.params),
+        "queue": f"{job.queue}, {_PRIORITY_NAMES.get(job.priority, job.priority)}",
+        "attempt": f"{job.attempt} of {job.max_attempts}", "worker": job.worker or "", "key": job.key or "",
+        "created": _when(job.created_at), "due": _when(job.run_at) if job.state in ("PENDING", "RETRY") else "",
+        "started": _when(job.started_at), "finished": _when(job.finished_at), "took": took(job),
+        "progress": _progress(job.progress), "parent": str(job.parent_id or ""),
+        "children": ", ".join(f"{count} {state}" for state, count in sorted(job.children.items())),
+    }  # fmt: skip
+    out.print(table(["", ""], [[name, value] for name, value in facts.items() if value]), soft_wrap=False)
+    moves = [[_when(e.at), e.to_state, str(e.attempt or ""), e.worker or "", (e.error or "")[:100]]
+             for e in job.history]  # fmt: skip
+    out.print()
+    out.print(table(["at", "became", "attempt", "worker", "error"], moves))
+    outcome(out, job, brief=False)
+
+
+def outcome(out: Console, job: JobDetail, *, brief: bool = True) -> None:
+    """The result, or the error."""
+    if brief:
+        out.print(f"{job.kind} {job.id} {job.state} after {took(job) or '0 s'}", markup=False, soft_wrap=True)
+    if job.error and job.state != "SUCCESS":
+        text = f"{job.error['type']}: {job.error['message']}"
+        if not brief and job.error.get("traceback"):
+            text = str(job.error["traceback"]).rstrip()
+        out.print(text if brief else f"\n{text}", markup=False, soft_wrap=True)
+    if job.state == "SUCCESS" and job.result is not None:
+        text = json.dumps(job.result, indent=2, ensure_ascii=False)
+        shortened = "" if len(text) <= _RESULT_CHARACTERS else "\n… (the whole with --json)"
+        out.print(f"{'' if brief else chr(10)}{text[:_RESULT_CHARACTERS]}{shortened}", markup=False, soft_wrap=True)
+
+
+def took(job: JobRow) -> str:
+    """How long the last attempt ran, or has run."""
+    if job.started_at is None or (job.finished_at is None and job.state != "STARTED"):
+        return ""
+    return span(((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds())
+
+
+def span(seconds: float | None) -> str:
+    """A length of time in the unit that fits."""
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s" if seconds >= 10 else f"{max(seconds, 0):.1f} s"
+
+
+def _age(moment: datetime) -> str:
+    return span((datetime.now(UTC) - moment).total_seconds())
+
+
+def _when(moment: datetime | None) -> str:
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _progress(progress: dict[str, Any] | None) -> str:
+    if not progress:
+        return ""
+    counted = f"{progress['done']}/{progress['total']}"
+    return " ".join(filter(None, (counted, progress.get("stage"), progress.get("message"))))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,33 @@
+"""Waits for a job with a live progress bar: woken when the job ends, looking at its progress twice a second."""
+
+import sys
+from uuid import UUID
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from db import listen, read
+from db.engine import autocommit
+
+LOOK_EVERY_S = 0.5
+
+
+def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
+    """Return when the job is final. `quiet` shows no bar, for scripts; the bar goes to stderr."""
+    console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty(), highlight=False)
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        shown = bar.add_task(kind, total=None, note="")
+        for _ in listen.until_final(job_id, look_every_s=LOOK_EVERY_S):
+            with autocommit() as connection:
+                now = read.pulse(connection, job_id)
+            bar.update(
+                shown,
+                description=f"{kind} {now.state}",
+                completed=int(now.done),
+                total=int(now.total) or None,
+                note=now.note[:60],
+            )
