@@ -68,12 +68,15 @@ class Job(Task):
 
     def submit_many(
         self, items: Iterable[BaseModel | Mapping[str, Any]], *, priority: str | int | None = None
-    ) -> list[AsyncResult]:
-        """Record many jobs in one statement and nudge the workers in one pipeline; all of them or none."""
+    ) -> list[str]:
+        """Record many jobs in one statement and nudge the workers in one pipeline; all of them or none.
+
+        Returns the ids in order (of the live job where a key is live). Raises InvalidParams for the first bad item.
+        """
         parsed = [parse(self.name, self.params_model, (), dict(item)) for item in items]
         self._run_check(parsed)
         jobs = [self.new(params, priority=priority) for params in parsed]
-        return [self.AsyncResult(str(each)) for each in submit(jobs)]
+        return [str(each) for each in submit(jobs)]
 
     def apply_async(
         self,

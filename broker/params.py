@@ -20,22 +20,27 @@ class Params(BaseModel):
 
 def parse(kind: str, model: type[BaseModel], args: Sequence[Any], kwargs: Mapping[str, Any]) -> BaseModel:
     """The parameters of a call; positional ones fill the fields in their order. Raises InvalidParams."""
-    fields = list(model.model_fields)
-    if len(args) > len(fields):
-        raise InvalidParams(f"{kind} takes {_listed(fields)}, but {len(args)} positional arguments were given")
-    named = dict(zip(fields, args, strict=False))
-    if twice := named.keys() & kwargs.keys():
-        raise InvalidParams(f"{kind}: {sorted(twice)[0]} is given twice, by position and by name")
+    if args:
+        kwargs = _by_name(kind, list(model.model_fields), args, kwargs)
     try:
-        params = model.model_validate({**named, **kwargs})
+        params = model.model_validate(kwargs)
     except ValidationError as error:
-        raise InvalidParams(f"{kind}: {_line(error, fields)}") from None
+        raise InvalidParams(f"{kind}: {_line(error, list(model.model_fields))}") from None
     size = len(params.model_dump_json())
     if size > MAX_BYTES:
         raise InvalidParams(
             f"{kind}: parameters of {size:,} bytes: the limit is {MAX_BYTES:,}; pass a path or an artifact instead"
         )
     return params
+
+
+def _by_name(kind: str, fields: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    if len(args) > len(fields):
+        raise InvalidParams(f"{kind} takes {_listed(fields)}, but {len(args)} positional arguments were given")
+    named = dict(zip(fields, args, strict=False))
+    if twice := named.keys() & kwargs.keys():
+        raise InvalidParams(f"{kind}: {sorted(twice)[0]} is given twice, by position and by name")
+    return {**named, **kwargs}
 
 
 def _line(error: ValidationError, fields: Sequence[str]) -> str:

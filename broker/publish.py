@@ -12,6 +12,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,6 +26,14 @@ _BODY = base64.b64encode(json.dumps([[], {}, _NOTHING]).encode()).decode()
 _SHOWN_CHARACTERS = 1024  # of the parameters, in Flower
 
 
+_tags = count()  # delivery tags need only be unique; a uuid4 for each costs more than the rest of the message
+
+
+@cache
+def _origin_id() -> str:
+    return uuid4().hex
+
+
 @cache
 def _origin() -> str:
     return f"gen{os.getpid()}@{socket.gethostname()}"
@@ -33,21 +42,35 @@ def _origin() -> str:
 def envelope(nudge: Nudge) -> str:
     """The message of one nudge as kombu's Redis transport stores it."""
     job_id = str(nudge.id)
+    shown = json.dumps(nudge.params)[:_SHOWN_CHARACTERS]
+    return (
+        _template(nudge.kind, nudge.queue, nudge.priority, nudge.time_limit_s)
+        .replace("@tag@", f"{_origin_id()}-{os.getpid()}-{next(_tags)}")
+        .replace("@root@", str(nudge.root_id) if nudge.root_id else job_id)
+        .replace('"@parent@"', f'"{nudge.parent_id}"' if nudge.parent_id else "null")
+        .replace("@id@", job_id)
+        .replace('"@params@"', json.dumps(shown))  # last: a user's text may contain the other marks
+    )
+
+
+@cache
+def _template(kind: str, queue: str, priority: int, time_limit_s: float | None) -> str:
+    """The envelope with marks where nudges of one kind differ: filling it in is ten times faster than encoding."""
     headers: dict[str, Any] = {
-        "lang": "py", "task": nudge.kind, "id": job_id, "shadow": None, "eta": None, "expires": None,
-        "group": None, "group_index": None, "retries": 0, "timelimit": [nudge.time_limit_s, None],
-        "root_id": str(nudge.root_id or nudge.id), "parent_id": nudge.parent_id and str(nudge.parent_id),
-        "argsrepr": "()", "kwargsrepr": json.dumps(nudge.params)[:_SHOWN_CHARACTERS], "origin": _origin(),
+        "lang": "py", "task": kind, "id": "@id@", "shadow": None, "eta": None, "expires": None,
+        "group": None, "group_index": None, "retries": 0, "timelimit": [time_limit_s, None],
+        "root_id": "@root@", "parent_id": "@parent@", "argsrepr": "()", "origin": _origin(),
         "ignore_result": False, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
+        "kwargsrepr": "@params@",
     }  # fmt: skip
     properties = {
-        "correlation_id": job_id, "reply_to": "", "delivery_mode": 2, "priority": nudge.priority,
-        "delivery_info": {"exchange": "", "routing_key": nudge.queue},
-        "body_encoding": "base64", "delivery_tag": str(uuid4()),
+        "correlation_id": "@id@", "reply_to": "", "delivery_mode": 2, "priority": priority,
+        "delivery_info": {"exchange": "", "routing_key": queue},
+        "body_encoding": "base64", "delivery_tag": "@tag@",
     }  # fmt: skip
     return json.dumps(
         {"body": _BODY, "content-encoding": "utf-8", "content-type": "application/json",
-         "headers": headers, "properties": properties}
+         "properties": properties, "headers": headers}
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint("state IN ('PENDING','STARTED','RETRY','SUCCESS','FAILURE','REVOKED')", "job_state"),
         # The same work is live once: this index is what makes `key` unique among live jobs.
-        Index("job_live_key", "key", unique=True, postgresql_where=text(_LIVE_SQL)),
+        Index("job_live_key", "key", unique=True, postgresql_where=text(f"key IS NOT NULL AND {_LIVE_SQL}")),
         Index("job_unsent", "run_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL")),
         Index("job_sent", "queue", "sent_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL")),
         Index("job_lease", "lease_until", postgresql_where=text("state = 'STARTED'")),

@@ -103,11 +103,11 @@ _SUBMIT = text("""
            coalesce(run_at, now()), CASE WHEN coalesce(run_at, now()) <= now() THEN clock_timestamp() END, expires_at,
            CASE WHEN state = 'FAILURE' THEN now() END,
            parent_id, root_id, group_id, group_index, nullif(canvas, 'null'), nullif(error, 'null')
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(
+    FROM json_to_recordset(CAST(:rows AS json)) AS r(
         id uuid, kind varchar, queue varchar, priority smallint, params jsonb, key varchar, state varchar,
         max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz, expires_at timestamptz,
         parent_id uuid, root_id uuid, group_id uuid, group_index integer, canvas jsonb, error jsonb)
-    ON CONFLICT (key) WHERE state IN ('PENDING', 'STARTED', 'RETRY') DO NOTHING
+    ON CONFLICT (key) WHERE key IS NOT NULL AND state IN ('PENDING', 'STARTED', 'RETRY') DO NOTHING
     RETURNING id, sent_at IS NOT NULL""")
 
 _LIVE_WITH_KEY = text("""
@@ -249,7 +249,7 @@ def submit(on: Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]
     standing: dict[str, UUID] = {}
     waiting = list(jobs)
     while waiting:
-        rows = json.dumps([{name: getattr(each, name) for name in _FIELDS} for each in waiting], default=str)
+        rows = json.dumps([_row(each) for each in waiting], default=str)
         try:
             recorded.update((row[0], row[1]) for row in on.execute(_SUBMIT, {"rows": rows}))
         except IntegrityError as error:
@@ -262,6 +262,11 @@ def submit(on: Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]
             waiting = [each for each in waiting if each.key not in standing]
     ids = [each.id if each.id in recorded else standing[each.key or ""] for each in jobs]
     return ids, {each for each, due in recorded.items() if due}
+
+
+def _row(new: NewJob) -> dict[str, Any]:
+    """The fields that are set; the statement takes missing ones as NULL."""
+    return {name: value for name in _FIELDS if (value := getattr(new, name)) is not None}
 
 
 def unsend(on: Executor, ids: Iterable[UUID]) -> None:

@@ -39,7 +39,7 @@ CREATE TABLE job (
     followed_at timestamptz,
     CONSTRAINT job_state CHECK (state IN ('PENDING','STARTED','RETRY','SUCCESS','FAILURE','REVOKED'))
 ) WITH (fillfactor = 80);
-CREATE UNIQUE INDEX job_live_key ON job (key) WHERE state IN ('PENDING', 'STARTED', 'RETRY');
+CREATE UNIQUE INDEX job_live_key ON job (key) WHERE key IS NOT NULL AND state IN ('PENDING', 'STARTED', 'RETRY');
 CREATE INDEX job_unsent ON job (run_at) WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL;
 CREATE INDEX job_sent ON job (queue, sent_at) WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL;
 CREATE INDEX job_lease ON job (lease_until) WHERE state = 'STARTED';

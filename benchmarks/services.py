@@ -1,0 +1,56 @@
+"""Real servers and workers for one benchmark run, under a temporary home, stopped at its end."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def services() -> Iterator[Path]:
+    """Embedded Postgres and Redis, migrated. A user's own servers are never benchmarked by accident."""
+    for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
+        del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="gristmill-bench-"))
+    os.environ.update(GRISTMILL_HOME=str(home), GRISTMILL_JOBS="benchmarks.jobs")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    import broker.embedded
+    import db.embedded
+
+    try:
+        db.embedded.start(home)
+        broker.embedded.start(home)
+        from db.migrate import upgrade
+
+        upgrade()
+        yield home
+    finally:
+        broker.embedded.stop(home)
+        db.embedded.stop(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def worker(app: str, queue: str, processes: int, options: Sequence[str] = (), **env: str) -> Iterator[None]:
+    """A Celery worker process of this app; stopped at the end of the block."""
+    command = [sys.executable, "-m", "celery", "-q", "-A", app, "worker", "-Q", queue, "-c", str(processes)]
+    quiet = ["--without-gossip", "--without-mingle", "--loglevel=ERROR"]
+    process = subprocess.Popen(
+        [*command, *quiet, *options], cwd=ROOT, env={**os.environ, **env}, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
