@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from db.engine import engine
+from db.engine import autocommit
 
 # LISTEN does not pass through a transaction-pooling proxy, and a connection may die quietly: look again this often.
 RECHECK_S = 2.0
@@ -17,7 +17,7 @@ _STATE = text("SELECT state IN ('SUCCESS', 'FAILURE', 'REVOKED') FROM job WHERE 
 def until_final(job_id: UUID, timeout: float | None = None, *, look_every_s: float = RECHECK_S) -> Iterator[None]:
     """Return when the job is final; yields whenever it has looked in vain. Raises TimeoutError after `timeout` s."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    with engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with autocommit() as connection:
         raw = connection.connection.driver_connection
         assert raw is not None
         channel = f"job_{job_id.hex}"
