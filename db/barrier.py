@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from db.ledger import Executor
+from db.ledger import NEVER, Executor
 
 _OPEN = text("""
     INSERT INTO barrier (group_id, size, parent_id, body)
@@ -33,8 +33,8 @@ _READY = text("""
       AND NOT EXISTS (SELECT 1 FROM job WHERE group_id = b.group_id AND state IN ('PENDING', 'STARTED', 'RETRY'))
       AND (SELECT count(*) FROM job WHERE group_id = b.group_id) >= size""")
 
-_RESUME = text("""
-    UPDATE job SET run_at = now() WHERE id = :id AND state = 'PENDING' AND run_at = 'infinity'""")
+_RESUME = text(f"""
+    UPDATE job SET run_at = now() WHERE id = :id AND state = 'PENDING' AND run_at = {NEVER}""")
 
 _FOLLOW = text("""
     UPDATE job SET followed_at = now()

@@ -179,9 +179,12 @@ _REFUSE = text(f"""
     WHERE id = :id AND state IN ('PENDING', 'RETRY')
     RETURNING state""")
 
+# When a job is due that waits for others. Not 'infinity', which no datetime can hold: its row could not be read.
+NEVER = "timestamptz '9999-01-01 00:00:00+00'"
+
 # Waits for its children, holding no worker: due again when the barrier opens. Not charged.
-_SUSPEND = text("""
-    UPDATE job SET state = 'PENDING', run_at = 'infinity', sent_at = NULL, lease_until = NULL, spared = spared + 1
+_SUSPEND = text(f"""
+    UPDATE job SET state = 'PENDING', run_at = {NEVER}, sent_at = NULL, lease_until = NULL, spared = spared + 1
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
 # A worker that shuts down gives its jobs back. Not charged.

@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
+from db.ledger import NEVER
+
 Reader = Connection | Session
 
 PREFIX = 8  # characters of an id that are enough to name it
@@ -101,10 +103,10 @@ class ModelRow:
     created_at: datetime
 
 
-# A job that waits for its children is due at infinity, which no datetime can hold. Attempts that were not charged
-# (a shutdown, a wait for children) are left out of the count that people compare with the limit.
-_ROW = """id, kind, state, queue, priority, attempt - spared AS attempt, max_attempts, created_at,
-    nullif(run_at, 'infinity') AS run_at, started_at, finished_at, worker, progress, error->>'message' AS message,
+# Attempts that were not charged (a shutdown, a wait for children) are left out of the count that people compare with
+# the limit.
+_ROW = f"""id, kind, state, queue, priority, attempt - spared AS attempt, max_attempts, created_at,
+    nullif(run_at, {NEVER}) AS run_at, started_at, finished_at, worker, progress, error->>'message' AS message,
     cancel_requested_at IS NOT NULL AS cancel_requested"""
 
 _LIST = text(f"""
@@ -125,8 +127,8 @@ _CHILDREN = text("SELECT state, count(*) FROM job WHERE parent_id = :id GROUP BY
 # Bounds instead of LIKE: the primary key's index answers.
 _BY_PREFIX = text("SELECT id FROM job WHERE id BETWEEN :first AND :last ORDER BY id LIMIT 3")
 
-_PULSE = text("""
-    SELECT job.state, job.progress, job.run_at = 'infinity' AS suspended, error->>'message' AS message,
+_PULSE = text(f"""
+    SELECT job.state, job.progress, job.run_at = {NEVER} AS suspended, error->>'message' AS message,
            job.run_at > now() AS later, family.*
     FROM job LEFT JOIN LATERAL (
         SELECT count(*) AS children, count(*) FILTER (WHERE c.finished_at IS NOT NULL) AS ended,
