@@ -127,3 +127,15 @@ class Fan(Params):
 def fan(ctx: Context, params: Fan) -> dict[str, Any]:
     outcomes = ctx.fan_out(add, [{"x": each} for each in range(params.n)])
     return {"children": len(outcomes), "sum": sum(each.result for each in outcomes), "attempt": ctx.attempt}
+
+
+class FanSteps(Params):
+    """Wait for the file `go` in n children."""
+
+    n: int
+    go: str
+
+
+@job("tests.fan_steps", params=FanSteps, queue="cpu")
+def fan_steps(ctx: Context, params: FanSteps) -> int:
+    return len(ctx.fan_out(step, [{"go": params.go} for _ in range(params.n)]))

@@ -3,9 +3,11 @@
 import inspect
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from broker.queues import PRIORITIES, QUEUES
@@ -62,20 +64,19 @@ def _command(job: "Job") -> Any:
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     made = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     description = job.params_model.__doc__ or job.body.__doc__ or ""
-    made.command(job.name, help=inspect.cleandoc(description), no_args_is_help=False)(run)
+    made.command(job.name, help=escape(inspect.cleandoc(description)), no_args_is_help=False)(run)
     return typer.main.get_command(made)
 
 
 def _own_parameters(job: "Job") -> list[inspect.Parameter]:
+    option = partial(typer.Option, rich_help_panel="Submission")
     names = " | ".join(PRIORITIES)
-    panel = {"rich_help_panel": "Submission"}
     own: list[tuple[str, Any, Any]] = [
-        ("_in", float | None, typer.Option("--in", metavar="SECONDS", help="Run it no sooner.", **panel)),
-        ("_queue", str | None, typer.Option("--queue", help=f"Another queue than {job.queue_name}.", **panel)),
-        ("_priority", str | None, typer.Option("--priority", metavar=names, help=f"Instead of {job.priority_name}.",
-                                               **panel)),
-        ("_wait", bool, typer.Option("--wait", help="Wait for its end and print the result.", **panel)),
-    ]  # fmt: skip
+        ("_in", float | None, option("--in", metavar="SECONDS", help="Run it no sooner.")),
+        ("_queue", str | None, option("--queue", help=f"Another queue than {job.queue_name}.")),
+        ("_priority", str | None, option("--priority", metavar=names, help=f"Another than {job.priority_name}.")),
+        ("_wait", bool, option("--wait", help="Wait for its end and print the result.")),
+    ]
     return [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY,
@@ -150,7 +151,9 @@ class _Field:
             if name in self.kind
         ]  # fmt: skip
         default = "" if self.default is None else f"[default: {_typed(self.default)}]"
-        return " ".join(filter(None, (self.help, ", ".join(limits), "may be repeated" if self.many else "", default)))
+        return escape(
+            " ".join(filter(None, (self.help, ", ".join(limits), "may be repeated" if self.many else "", default)))
+        )
 
 
 def _resolve(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,13 +8,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from db import listen, read
 from db.engine import autocommit
+from workers.cli.output import say
 
 LOOK_EVERY_S = 0.5
 
 
 def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
     """Return when the job is final. `quiet` shows no bar, for scripts; the bar goes to stderr."""
-    console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty(), highlight=False)
+    live = not quiet and sys.stderr.isatty()
+    if not live and not quiet:
+        say(f"waiting for {kind} {job_id}")
+    console = Console(stderr=True, quiet=not live, highlight=False)
     columns = (
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
