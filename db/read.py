@@ -1,5 +1,6 @@
 """Read models: what the command line and other doors show of the ledger, in one statement each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -151,6 +152,8 @@ _MODELS = text("""
     SELECT name, version, is_current, artifact_digest, metrics, lineage, job_id, created_at
     FROM model ORDER BY name, version DESC""")
 
+_TITLES = text("SELECT item_id, title FROM catalogue_item WHERE item_id = ANY(:ids)")
+
 
 def list_jobs(
     on: Reader, *, state: str | None = None, kind: str | None = None, queue: str | None = None, limit: int = 20
@@ -208,3 +211,8 @@ def queue_depths(on: Reader) -> list[QueueDepth]:
 def models(on: Reader) -> list[ModelRow]:
     """The model registry, newest versions first."""
     return [ModelRow(**row) for row in on.execute(_MODELS).mappings()]
+
+
+def titles(on: Reader, item_ids: Sequence[str]) -> dict[str, str]:
+    """The titles of catalogue items, by id."""
+    return {row[0]: row[1] for row in on.execute(_TITLES, {"ids": list(item_ids)})}

@@ -130,18 +130,23 @@ def submit(
 def wait_for(job_id: UUID) -> None:
     """Wait with a progress bar, print the outcome, and exit with 1 unless it is SUCCESS."""
     from workers.cli.views.jobs import outcome
-    from workers.cli.views.progress import watch
 
-    kind = _read(str(job_id)).kind
-    try:
-        watch(job_id, kind, quiet=is_json())
-    except KeyboardInterrupt:
-        say(f"the job goes on: `gristmill wait {job_id}` waits again, `gristmill cancel {job_id}` ends it")
-        raise typer.Exit(130) from None
-    ended = _read(str(job_id))
+    ended = finish(job_id)
     show(asdict(ended), lambda out: outcome(out, ended))
     if ended.state != "SUCCESS":
         raise typer.Exit(1)
+
+
+def finish(job_id: UUID) -> "JobDetail":
+    """Wait with a progress bar until a job is final. Ctrl+C exits with 130 and leaves the job alone."""
+    from workers.cli.views.progress import watch
+
+    try:
+        watch(job_id, _read(str(job_id)).kind, quiet=is_json())
+    except KeyboardInterrupt:
+        say(f"the job goes on: `gristmill wait {job_id}` waits again, `gristmill cancel {job_id}` ends it")
+        raise typer.Exit(130) from None
+    return _read(str(job_id))
 
 
 def _read(prefix: str) -> "JobDetail":

@@ -1,0 +1,166 @@
+"""The commands of the recommender: recommend USER, cache stats, cache cleanup, models, models promote."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from workers.cli.output import show, table
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+commands = typer.Typer()
+cache = typer.Typer(no_args_is_help=True)
+models = typer.Typer()
+commands.add_typer(cache, name="cache", help="The cache of recommendations: statistics and clean-up.")
+commands.add_typer(models, name="models", help="The registry of models.")
+
+KEPT = 100  # a list that is computed for a short answer is kept long enough for the next question
+_SCORE = "ndcg@10"
+
+
+@commands.command()
+def recommend(
+    user: Annotated[str, typer.Argument(help="A user whose history was imported.")],
+    top_k: Annotated[int, typer.Option("--top-k", metavar="N", help="How many items.")] = 10,
+    force: Annotated[bool, typer.Option("--force", help="Compute even if a fresh list is cached.")] = False,
+) -> None:
+    """Recommend items to a user: from the cache when it is fresh, else computed by a worker."""
+    from broker.errors import InvalidParams
+    from jobs.recommend import cache as tier
+
+    if not 1 <= top_k <= 1000:
+        raise InvalidParams(f"top_k={top_k}: give a number from 1 to 1000")
+    try:
+        found = tier.read(user, top_k)
+    except tier.UnknownUser as error:
+        raise InvalidParams(str(error)) from None
+    if found is not None and not force:
+        answer = {"username": user, "source": found.source, "model_version": found.model_version,
+                  "cached_at": found.cached_at}  # fmt: skip
+        _print(answer, found.items)
+        return
+    job_id = _compute(user, top_k, force)
+    row = _stored(user, top_k)
+    answer = {"username": user, "source": "computed", "model_version": row["model_version"],
+              "cached_at": row["cached_at"], "job": str(job_id)}  # fmt: skip
+    _print(answer, [(str(item), float(score)) for item, score in row["items"][:top_k]])
+
+
+def _compute(user: str, top_k: int, force: bool) -> UUID:
+    """Have a worker compute and cache the list."""
+    from broker.errors import GristmillError
+    from broker.job import find
+    from workers.cli.jobs import finish
+
+    params = {"username": user, "top_k": max(top_k, KEPT), "force": force}
+    result = find("recommend.pretrain_user").apply_async(kwargs=params, priority="interactive")
+    ended = finish(UUID(result.id))
+    if ended.state != "SUCCESS":
+        reason = (ended.message or "it was cancelled").splitlines()[0]
+        raise GristmillError(f"{ended.kind} ended {ended.state}: {reason} (`gristmill show {str(ended.id)[:8]}`)")
+    return ended.id
+
+
+def _stored(user: str, top_k: int) -> dict[str, Any]:
+    from broker.errors import GristmillError
+    from db import recommend as rows
+    from db.engine import session
+
+    with session() as opened:
+        # Read past the counters: this is the end of a miss, not a hit.
+        found = rows.read(opened, user, top_k)
+    if found is None:
+        raise GristmillError(f"{user!r} has a new history or model since the list was computed: ask again")
+    return found
+
+
+def _print(answer: dict[str, Any], items: list[tuple[str, float]]) -> None:
+    from db import read
+    from db.engine import session
+
+    with session() as opened:
+        titles = read.titles(opened, [item for item, _ in items])
+    listed = [{"item": item, "title": titles.get(item, item), "score": score} for item, score in items]
+    lines = [
+        [str(place), str(each["title"]), str(each["item"]), f"{each['score']:.3f}"]
+        for place, each in enumerate(listed, 1)
+    ]
+    show({**answer, "items": listed}, lambda out: out.print(table(["", "title", "item", "score"], lines)))
+
+
+@cache.command()
+def stats() -> None:
+    """Show hits, misses, hit rate, inferences, their mean time, device and precision."""
+    from jobs.recommend import cache as tier
+
+    found = tier.stats()
+    lines = [[name.replace("_", " "), "" if value is None else str(value)] for name, value in found.items()]
+    show(found, lambda out: out.print(table(["", ""], lines)))
+
+
+@cache.command()
+def cleanup(
+    days: Annotated[float, typer.Option(metavar="N", help="Lists older than this are deleted.")] = 30,
+) -> None:
+    """Delete cached lists that are older than some days."""
+    from broker.errors import InvalidParams
+    from jobs.recommend import cache as tier
+
+    if not 0 <= days <= 36_500:
+        raise InvalidParams(f"days={days:g}: give a number of days from 0 to 36500")
+    deleted = tier.cleanup(days)
+    show({"deleted": deleted}, lambda out: out.print(f"deleted {deleted} cached lists older than {days:g} days"))
+
+
+@models.callback(invoke_without_command=True)
+def list_models(context: typer.Context) -> None:
+    """List the versions of every model, newest first; the one in use is marked."""
+    if context.invoked_subcommand is not None:
+        return
+    from db import read
+    from db.engine import session
+
+    with session() as opened:
+        rows = read.models(opened)
+    lines = [
+        ["*" if row.is_current else "", row.name, str(row.version), f"{row.created_at.astimezone():%Y-%m-%d %H:%M}",
+         _scores(row.metrics), row.artifact_digest[:12]]
+        for row in rows
+    ]  # fmt: skip
+    made = table(["", "name", "version", "made", "metrics", "artifact"], lines)
+    empty = "no models: train one with `gristmill submit recommend.train`"
+    show([asdict(row) for row in rows], lambda out: out.print(made if rows else empty))
+
+
+@models.command()
+def promote(name: str, version: int) -> None:
+    """Put a version into use, such as an older one after a bad training."""
+    from broker.errors import InvalidParams
+    from db import read, registry
+    from db.engine import session
+
+    with session() as opened:
+        if not registry.promote(opened, name, version):
+            raise InvalidParams(f"no model {name} version {version}: {_known(opened, name)}")
+        (row,) = [each for each in read.models(opened) if (each.name, each.version) == (name, version)]
+    show(asdict(row), lambda out: out.print(f"{name} version {version} is in use"))
+
+
+def _known(opened: "Session", name: str) -> str:
+    from db import read
+
+    found = read.models(opened)
+    versions = [str(each.version) for each in found if each.name == name]
+    names = sorted({each.name for each in found})
+    return f"there are versions {', '.join(versions)}" if versions else f"there is {', '.join(names) or 'no model yet'}"
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    """One number a measurement, such as the test's beside popularity's."""
+    found = {f"{name} {_SCORE}": value[_SCORE] for name, value in metrics.items()
+             if isinstance(value, dict) and _SCORE in value}  # fmt: skip
+    found = found or {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {value:.4f}" for name, value in found.items())
