@@ -49,9 +49,13 @@ def as_data(checks: list[Check]) -> dict[str, Any]:
     return {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}
 
 
-def ready() -> bool:
-    """Whether a job that is submitted now would be run: the servers answer and every queue has a worker."""
-    return all(_guarded(name, check).ok for name, check in (("", _postgres), ("", _redis), ("", _queues)))
+def missing() -> Check | None:
+    """The first thing for want of which a job that is submitted now would not run; None when it would."""
+    for name, look in (("postgres", _postgres), ("redis", _redis), ("queues", _queues)):
+        check = _guarded(name, look)
+        if not check.ok:
+            return check
+    return None
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:

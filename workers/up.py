@@ -19,12 +19,13 @@ import psutil
 import broker.embedded
 import db.embedded
 from broker.settings import settings as broker_settings
-from db.place import gone
+from db.place import ServerError, gone
 from db.settings import CLONE, SettingsError, settings
 from workers.process import flower_file
 from workers.supervisor import Supervisor, command_line
 
 TAG = "GRISTMILL_RUN"  # in the environment of all that a run started, its descendants included
+WATCH_SECONDS = 5.0
 LINE = re.compile(r"^([A-Za-z0-9_-]+):\s*(\S.*)$")
 
 
@@ -52,7 +53,7 @@ def up(say: Callable[[str], None]) -> int:
                     say("flower is left out: it is not installed (pip install 'gristmill[flower]')")
                     continue
                 supervisor.add(name, command_line(line), {TAG: run})
-            return supervisor.run()
+            return supervisor.run(tick=_Watch(say))
         finally:
             _end_leftovers(home, say)  # what a stopped process did not take with it
             stop_servers()
@@ -79,6 +80,27 @@ def stop_servers() -> None:
     db.embedded.stop(home)
 
 
+class _Watch:
+    """Starts an embedded server again that went away under us (killed for its memory, say)."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._look_at = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._look_at:
+            return
+        home = settings().home
+        try:
+            if settings().database_url is None and not db.embedded.running(home):
+                self._say(f"PostgreSQL went away and is back: {db.embedded.start(home)}")
+            if broker_settings().broker_url is None and not broker.embedded.running(home):
+                self._say(f"Redis went away and is back: {broker.embedded.start(home)}")
+        except ServerError as error:
+            self._say(str(error))
+        self._look_at = time.monotonic() + WATCH_SECONDS
+
+
 def detach(say: Callable[[str], None], timeout: float = 120) -> None:
     """Run `up` in the background and return once every worker, the relay and the servers answer."""
     home = settings().home
@@ -89,16 +111,19 @@ def detach(say: Callable[[str], None], timeout: float = 120) -> None:
             [sys.executable, "-m", "workers", "up"],
             stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
-    from workers.doctor import ready
+    from workers.doctor import missing
 
     deadline = time.monotonic() + timeout
-    while not ready():
+    while (lacking := missing()) is not None:
         if child.poll() is not None:
             said = [line for line in log.read_text().splitlines() if line.strip()]
             raise SettingsError(f"`gristmill up` ended: {said[-1] if said else 'it said nothing'}: see {log}")
         if time.monotonic() > deadline:
             down(say)
-            raise SettingsError(f"`gristmill up` was not ready within {timeout:.0f} s and was stopped: see {log}")
+            raise SettingsError(
+                f"`gristmill up` was not ready within {timeout:.0f} s and was stopped: "
+                f"{lacking.name}: {lacking.found}: see {log}"
+            )
         time.sleep(0.2)
     say(f"running in the background, log in {log}; stop it with `gristmill down`")
 

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ class Gristmill:
     def owner(self) -> psutil.Process:
         return psutil.Process(json.loads((self.home / "run" / "up.json").read_text())["pid"])
 
+    def running(self) -> bool:
+        try:
+            return self.owner().is_running()
+        except (OSError, psutil.Error):
+            return False
+
     def row(self, job_id: str) -> tuple[Any, ...]:
         url = db.embedded.url(self.home)
         assert url is not None
@@ -59,13 +66,36 @@ class Gristmill:
             return row
 
 
-@pytest.fixture
-def gristmill(tmp_path: Path) -> Iterator[Gristmill]:
-    command = Gristmill(tmp_path / "home")
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gristmill]:
+    """One home for the whole file: starting everything costs seconds."""
+    command = Gristmill(tmp_path_factory.mktemp("up") / "home")
     yield command
     command("down")
     assert not db.embedded.running(command.home)
     assert not broker.embedded.running(command.home)
+
+
+@pytest.fixture
+def gristmill(home: Gristmill) -> Gristmill:
+    """The command line with everything up, whatever the test before did to it."""
+    if not home.running():
+        with taken_flower_port():
+            home("up", "--detach")
+    return home
+
+
+@contextmanager
+def taken_flower_port() -> Iterator[None]:
+    """Somebody else's Flower."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 5555))
+            taken.listen()
+        except OSError:
+            pass  # it is taken anyway: so much the better
+        yield
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -86,15 +116,6 @@ def page(url: str) -> str:
 
 
 def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmill) -> None:
-    with socket.socket() as taken:  # a flower of somebody else; when the port is taken anyway, so much the better
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 5555))
-            taken.listen()
-        except OSError:
-            pass
-        gristmill("up", "--detach")
-
     checks = {check["name"]: check for check in json.loads(gristmill("doctor", "--json"))["checks"]}
     assert checks["queues"]["facts"]["without_worker"] == []
 
@@ -108,7 +129,6 @@ def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmi
 
 
 def test_a_killed_run_is_cleared_away_by_the_next(gristmill: Gristmill) -> None:
-    gristmill("up", "--detach")
     owner = gristmill.owner()
     servants = owner.children(recursive=True)
     job_id = gristmill.python("import tests.jobs as t; print(t.add.delay(x=1).id)")
@@ -123,7 +143,6 @@ def test_a_killed_run_is_cleared_away_by_the_next(gristmill: Gristmill) -> None:
 
 def test_stopping_gives_a_running_job_back_and_the_next_run_finishes_it(gristmill: Gristmill, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    gristmill("up", "--detach")
     job_id = gristmill.python(f"import tests.jobs as t; print(t.step.delay(go={str(go)!r}).id)")
     until(lambda: gristmill.row(job_id)[0] == "STARTED")
 
@@ -136,9 +155,19 @@ def test_stopping_gives_a_running_job_back_and_the_next_run_finishes_it(gristmil
     until(lambda: gristmill.row(job_id)[0] == "SUCCESS")
 
 
-def test_a_second_up_of_the_same_home_says_who_is_running(gristmill: Gristmill) -> None:
-    gristmill("up", "--detach")
+@pytest.mark.parametrize(("server", "pid_file"), [("postgres", "postmaster.pid"), ("redis", "redis.pid")])
+def test_an_embedded_server_that_dies_is_started_again(gristmill: Gristmill, server: str, pid_file: str) -> None:
+    victim = psutil.Process(int((gristmill.home / server / pid_file).read_text().split()[0]))
 
+    victim.send_signal(signal.SIGKILL)
+    assert gone(victim, 10)
+
+    until(lambda: db.embedded.running(gristmill.home) and broker.embedded.running(gristmill.home))
+    job_id = gristmill.python("import tests.jobs as t; print(t.add.delay(x=1).id)")
+    until(lambda: gristmill.row(job_id)[0] == "SUCCESS")
+
+
+def test_a_second_up_of_the_same_home_says_who_is_running(gristmill: Gristmill) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "workers", "up"],
         env=gristmill.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
