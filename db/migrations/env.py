@@ -3,7 +3,8 @@
 from alembic import context
 
 import db.artifact
-import db.job  # noqa: F401
+import db.job
+import db.recommend  # noqa: F401
 from db.base import Base
 from db.engine import engine
 

@@ -57,6 +57,7 @@ def save_model(
             "users": len(dataset.histories),
             "items": len(items),
             "events": len(dataset.histories.flat),
+            "sha256": dataset.histories.fingerprint(),
             "split": "leave one out by time: last item test, the one before it validation",
         },
         "metrics": metrics,

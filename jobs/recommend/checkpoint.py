@@ -15,7 +15,7 @@ from jobs.recommend.fit import Recipe, State
 _TENSORS, _REST = "state.safetensors", "state.json"
 
 
-def save(folder: Path, state: State, recipe: Recipe) -> None:
+def save(folder: Path, state: State, recipe: Recipe, fingerprint: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": tensor for name, tensor in state.model.items()}
     tensors |= {f"best.{name}": tensor.clone() for name, tensor in state.best.items()}
@@ -29,14 +29,15 @@ def save(folder: Path, state: State, recipe: Recipe) -> None:
         "history": state.history,
         "groups": state.optimizer["param_groups"],
         "recipe": asdict(recipe),
+        "data": fingerprint,
     }
     (folder / _REST).write_text(json.dumps(rest))
 
 
-def load(folder: Path, recipe: Recipe) -> State | None:
-    """None when it was made with another recipe, whose training this one cannot continue."""
+def load(folder: Path, recipe: Recipe, fingerprint: str) -> State | None:
+    """None when it is of another recipe or other data (its fingerprint), whose training this one cannot continue."""
     rest = json.loads((folder / _REST).read_text())
-    if rest["recipe"] != asdict(recipe):
+    if (rest["recipe"], rest["data"]) != (asdict(recipe), fingerprint):
         return None
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     for name, tensor in load_file(folder / _TENSORS).items():

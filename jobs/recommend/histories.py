@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,13 @@ class Histories:
         """Users by items, 1 where the user met the item."""
         ones = np.ones(len(self.flat), dtype=np.float32)
         return csr_matrix((ones, self.flat, self.starts), shape=(len(self.users), len(self.items)))
+
+    def fingerprint(self) -> str:
+        """sha256 of everything: the same data, whatever file it came from."""
+        digest = hashlib.sha256("\x00".join((*self.users, "", *self.items)).encode())
+        for array in (self.flat, self.starts):
+            digest.update(array.astype(np.int64).tobytes())
+        return digest.hexdigest()
 
     def ids(self, user: int) -> list[str]:
         return [self.items[index] for index in self[user]]

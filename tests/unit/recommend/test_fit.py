@@ -40,23 +40,24 @@ def test_a_stopped_and_resumed_training_equals_an_undisturbed_one(architecture: 
     undisturbed = fit(SPLIT, recipe)
 
     def stop_after_two(state: State) -> None:
-        checkpoint.save(tmp_path, state, recipe)
+        checkpoint.save(tmp_path, state, recipe, "data")
         if state.epoch == 2:
             raise Stop
 
     with pytest.raises(Stop):
         fit(SPLIT, recipe, on_epoch=stop_after_two)
     torch.rand(3)  # another process would have drawn other numbers in between
-    resumed = fit(SPLIT, recipe, resume=checkpoint.load(tmp_path, recipe))
+    resumed = fit(SPLIT, recipe, resume=checkpoint.load(tmp_path, recipe, "data"))
 
     assert resumed.history == undisturbed.history
     assert same(resumed.model.state_dict(), undisturbed.model.state_dict())
 
 
-def test_a_checkpoint_of_another_recipe_is_not_continued(tmp_path: Path) -> None:
-    fit(SPLIT, RECIPE, on_epoch=lambda state: checkpoint.save(tmp_path, state, RECIPE))
+def test_a_checkpoint_of_another_recipe_or_other_data_is_not_continued(tmp_path: Path) -> None:
+    fit(SPLIT, RECIPE, on_epoch=lambda state: checkpoint.save(tmp_path, state, RECIPE, "data"))
 
-    assert checkpoint.load(tmp_path, replace(RECIPE, seed=8)) is None
+    assert checkpoint.load(tmp_path, replace(RECIPE, seed=8), "data") is None
+    assert checkpoint.load(tmp_path, RECIPE, "other data") is None
 
 
 def test_training_stops_when_validation_gets_no_better_and_keeps_the_best() -> None:

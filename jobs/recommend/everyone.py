@@ -1,0 +1,84 @@
+"""All users: a durable fan-out of batches, and the weekly refresh that trains first."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+
+from broker.context import ChildOutcome, Context
+from broker.errors import JobError
+from db.recommend import UserProfile
+from jobs.recommend.intake import DATABASE
+from jobs.recommend.tasks import PretrainAll, Refresh, pretrain_batch, train
+from jobs.recommend.tasks import pretrain_all as pretrain_all_job
+
+log = structlog.get_logger()
+_PLAN = "plan.json"
+
+
+def pretrain_all(ctx: Context, params: PretrainAll) -> dict[str, Any]:
+    plan = _plan(ctx)
+    users = plan["users"]
+    chunks = [users[begin : begin + params.chunk] for begin in range(0, len(users), params.chunk)]
+    asked = [{"usernames": chunk, "force": params.force, "top_k": params.top_k} for chunk in chunks]
+    outcomes = ctx.fan_out(pretrain_batch, asked)
+    done = [outcome.result for outcome in outcomes if outcome.state == "SUCCESS"]
+    if failed := [outcome for outcome in outcomes if outcome.state != "SUCCESS"]:
+        raise JobError(f"{len(failed)} of {len(outcomes)} batches failed, the first with: {_said(failed[0])}")
+    total = {name: sum(each[name] for each in done) for name in ("users", "computed", "cached", "skipped")}
+    busy = sum(each["seconds"] for each in done)
+    inference = sum(each["inference_seconds"] for each in done)
+    elapsed = time.time() - plan["started"]
+    return (
+        total
+        | {
+            "batches": len(outcomes),
+            "cache_hit_rate": round(total["cached"] / total["users"], 4),
+            "seconds": round(elapsed, 3),
+            "users_per_s": round(total["users"] / elapsed, 1),  # from the start of this job, waiting in queues included
+            "batch_seconds": round(busy, 3),
+            "inference_seconds": round(inference, 3),
+            "inference_users_per_s": round(total["computed"] / inference, 1) if inference else None,
+            "reasons": [reason for each in done for reason in each["reasons"]][:20],
+        }
+    )
+
+
+def _plan(ctx: Context) -> dict[str, Any]:
+    """Whom to compute, fixed at the first run: users who come later must not change the fan-out's children."""
+    if saved := ctx.load_checkpoint():
+        plan: dict[str, Any] = json.loads((saved / _PLAN).read_text())
+        return plan
+    with ctx.session() as session:
+        users = list(session.scalars(select(UserProfile.username).order_by(UserProfile.username)))
+    if not users:
+        raise JobError("there are no users: import histories with recommend.import_data")
+    plan = {"started": time.time(), "users": users}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / _PLAN).write_text(json.dumps(plan))
+        ctx.save_checkpoint(Path(folder))
+    return plan
+
+
+def refresh(ctx: Context, params: Refresh) -> dict[str, Any]:
+    asked = {"data": DATABASE, "model": params.model, "preset": params.preset}
+    (trained,) = ctx.fan_out(train, [asked])
+    if trained.state != "SUCCESS":
+        # the model in use still serves, and lists age whether or not there is a newer one
+        log.warning("refresh_goes_on_with_the_model_in_use", reason=_said(trained))
+    everyone = {"force": True, "top_k": params.top_k, "chunk": params.chunk}
+    (computed,) = ctx.fan_out(pretrain_all_job, [everyone])
+    for outcome in (computed, trained):
+        if outcome.state != "SUCCESS":
+            raise JobError(f"the refresh is incomplete: {_said(outcome)}")
+    return {"train": trained.result, "pretrain": computed.result}
+
+
+def _said(outcome: ChildOutcome) -> str:
+    return str((outcome.error or {}).get("message") or outcome.state)

@@ -1,0 +1,83 @@
+"""Taking a data set into the database, and reading the database as a data set."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from broker.context import Context
+from broker.errors import JobError
+from db import recommend as rows
+from db.recommend import CatalogueItem, UserProfile
+from jobs.recommend import data
+from jobs.recommend.histories import from_sequences
+from jobs.recommend.profile import profile_hash
+from jobs.recommend.tasks import Source
+
+DATABASE = "database"
+
+
+def dataset(ctx: Context, params: Source) -> data.Dataset:
+    """The data that the parameters name; what is wrong with it is wrong for good, so it is a JobError."""
+    try:
+        if params.data == DATABASE:
+            with ctx.session() as session:
+                return from_database(session)
+        columns = data.Columns(params.user, params.item, params.time, params.rating)
+        return data.load(params.data, columns, params.catalogue, params.min_rating)
+    except data.DataError as error:
+        raise JobError(str(error)) from None
+
+
+def from_database(session: Session) -> data.Dataset:
+    stored = session.execute(select(UserProfile.username, UserProfile.item_ids).order_by(UserProfile.username)).all()
+    if not stored:
+        raise data.DataError("the database holds no histories: import some with recommend.import_data")
+    items = sorted({item for _, history in stored for item in history})
+    index = {item: number for number, item in enumerate(items)}
+    sequences = [[index[item] for item in dict.fromkeys(history)] for _, history in stored]
+    histories = from_sequences(sequences, items, [username for username, _ in stored])
+    titles: dict[str, str] = {}
+    features: dict[str, data.Features] = {}
+    for item in session.scalars(select(CatalogueItem)):
+        titles[item.item_id], features[item.item_id] = item.title, item.features
+    return data.Dataset(DATABASE, histories, data.Catalogue(titles, features))
+
+
+def import_data(ctx: Context, params: Source) -> dict[str, Any]:
+    if params.data == DATABASE:
+        raise JobError(f"data is {DATABASE!r}, which is where imports go: name a file or {data.ML_100K!r}")
+    started = time.perf_counter()
+    ctx.progress(0, 1, stage="read", message=params.data)
+    loaded = dataset(ctx, params)
+    histories, catalogue = loaded.histories, loaded.catalogue
+    items = [
+        {"item_id": item, "title": catalogue.titles.get(item, item), "features": catalogue.features.get(item, {})}
+        for item in dict.fromkeys((*histories.items, *catalogue.titles))
+    ]
+    changed_items = changed_users = 0
+    for begin in range(0, len(items), rows.ROWS):
+        ctx.progress(begin, len(items), stage="catalogue")
+        with ctx.session() as session:
+            changed_items += rows.put_items(session, items[begin : begin + rows.ROWS])
+    for begin in range(0, len(histories), rows.ROWS):
+        ctx.progress(begin, len(histories), stage="histories")
+        users = range(begin, min(begin + rows.ROWS, len(histories)))
+        profiles = [{"username": histories.users[user], "item_ids": histories.ids(user)} for user in users]
+        for profile in profiles:
+            profile["profile_hash"] = profile_hash(list(profile["item_ids"]))
+        with ctx.session() as session:
+            changed_users += rows.put_profiles(session, profiles)
+    ctx.progress(len(histories), len(histories), stage="histories")
+    return {
+        "data": loaded.name,
+        "users": len(histories),
+        "items": len(items),
+        "interactions": len(histories.flat),
+        "changed_users": changed_users,
+        "changed_items": changed_items,
+        "seconds": round(time.perf_counter() - started, 3),
+    }

@@ -1,0 +1,155 @@
+"""The job that trains a recommender, measures it, stores it and lets it into use if it ranks no worse."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from broker.context import Context
+from broker.errors import JobError
+from db import registry
+from db.artifact import Model
+from db.recommend import MODEL
+from db.store import ArtifactError
+from jobs.recommend import artifact, checkpoint, evaluate
+from jobs.recommend.baselines import Scorer, popularity
+from jobs.recommend.fit import QUICK, Fitted, Recipe, State, fit
+from jobs.recommend.histories import Histories, Split, from_sequences, leave_one_out
+from jobs.recommend.intake import dataset
+from jobs.recommend.tasks import Train
+from jobs.training.device import resolve
+
+log = structlog.get_logger()
+GATE = "ndcg@10"  # on validation, full ranking
+
+
+def recipe_of(params: Train) -> Recipe:
+    """The preset with what the parameters say otherwise."""
+    preset = QUICK if params.preset == "quick" else Recipe()
+    if params.model == "bert4rec" and params.preset == "default":
+        preset = replace(preset, epochs=20, patience=6)  # it learns from fewer positions an epoch
+    given = {field.name: value for field in fields(Recipe) if (value := getattr(params, field.name, None)) is not None}
+    return replace(preset, architecture=params.model, **given)
+
+
+def train(ctx: Context, params: Train) -> dict[str, Any]:
+    started = time.perf_counter()
+    with ctx.session() as session:
+        if done := registry.of_job(session, ctx.job_id):  # the attempt before this one died after it had registered
+            return _result(done)
+    ctx.progress(0, 1, stage="read", message=params.data)
+    data = dataset(ctx, params)
+    split, recipe = leave_one_out(data.histories), recipe_of(params)
+    if not (split.test >= 0).any():
+        raise JobError(f"{data.name}: no user has three items or more, so no model can be measured: give more data")
+
+    fitted = _fit(ctx, split, recipe)
+
+    ctx.progress(0, 2, stage="measure")
+    metrics = {
+        "validation": fitted.validation,
+        "test": evaluate.on_test(evaluate.network(fitted.model), split, recipe.seed),
+        "popularity": evaluate.on_test(popularity(split.before_test()), split, recipe.seed),
+    }
+    in_use = _in_use(ctx)
+    metrics |= {"in_use": _measure(ctx, in_use, split)} if in_use else {}
+    ctx.progress(1, 2, stage="store")
+    with tempfile.TemporaryDirectory() as folder:
+        artifact.save_model(Path(folder), fitted, recipe, data, metrics)
+        return _register(ctx, Path(folder), metrics, in_use) | {
+            "epochs": len(fitted.history),
+            "best_epoch": fitted.best_epoch,
+            "device": str(fitted.model.item.weight.device),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+
+
+def _fit(ctx: Context, split: Split, recipe: Recipe) -> Fitted:
+    fingerprint = split.train.fingerprint()
+    saved = ctx.load_checkpoint()
+    resume = checkpoint.load(saved, recipe, fingerprint) if saved else None
+    if resume:
+        log.info("training_resumed", epoch=resume.epoch)
+    told = ""
+
+    def on_epoch(state: State) -> None:
+        nonlocal told
+        told = f"epoch {state.epoch}: validation {GATE} {state.history[-1][GATE]:.4f}"
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint.save(Path(folder), state, recipe, fingerprint)
+            ctx.save_checkpoint(Path(folder))
+        ctx.progress(state.epoch * 100, recipe.epochs * 100, stage="train", message=told)
+
+    def on_step(epoch: int, step: int, steps: int) -> None:
+        # hundredths of an epoch, and short of the whole, which only the epoch's own report says
+        done = (epoch - 1) * 100 + min(99, 100 * step // steps)
+        ctx.progress(done, recipe.epochs * 100, stage="train", message=told)
+
+    return fit(split, recipe, resolve(ctx.device), on_epoch, on_step, resume)
+
+
+def _in_use(ctx: Context) -> Model | None:
+    with ctx.session() as session:
+        return registry.current(session, MODEL)
+
+
+def _measure(ctx: Context, in_use: Model, split: Split) -> dict[str, float]:
+    """The model in use on this validation; one that cannot be loaded any more scores nothing."""
+    try:
+        loaded = artifact.load_model(ctx.store.fetch(in_use.artifact_digest), resolve(ctx.device))
+    except (ArtifactError, ValueError) as error:
+        log.warning("model_in_use_unusable", version=in_use.version, reason=str(error))
+        return {}
+    return evaluate.on_validation(_translated(loaded, split.train.items), split)
+
+
+def _translated(loaded: artifact.Loaded, items: tuple[str, ...]) -> Scorer:
+    """A scorer over `items` of a model with its own vocabulary; what it does not know it ranks last."""
+    own = np.array([loaded.index.get(item, -1) for item in items])
+    score = evaluate.network(loaded.model)
+
+    def scores(histories: Histories) -> np.ndarray[Any, Any]:
+        known = [own[history][own[history] >= 0] for history in histories]
+        usable = [number for number, history in enumerate(known) if len(history)]
+        result = np.full((len(histories), len(items)), -np.inf)
+        if usable:
+            made = score(from_sequences([known[number] for number in usable], loaded.items))
+            result[np.ix_(np.array(usable), np.flatnonzero(own >= 0))] = made[:, own[own >= 0]]
+        return result
+
+    return scores
+
+
+def _register(ctx: Context, folder: Path, metrics: dict[str, dict[str, float]], in_use: Model | None) -> dict[str, Any]:
+    stored = ctx.store.put(folder)
+    better = not in_use or metrics["validation"][GATE] >= metrics["in_use"].get(GATE, 0.0)
+    with ctx.session() as session:
+        registry.record(session, stored, MODEL, ctx.job_id)
+        model = registry.add(
+            session,
+            MODEL,
+            stored.digest,
+            metrics,
+            {"compared_with_version": in_use.version if in_use else None},
+            ctx.job_id,
+            promote_over=(in_use.version if in_use else None) if better else -1,
+        )
+    # A clean-up may have deleted the same content between `put` and the commit that now protects it.
+    if not ctx.store.exists(stored.digest):
+        ctx.store.put(folder)
+    return _result(model)
+
+
+def _result(model: Model) -> dict[str, Any]:
+    return {
+        "version": model.version,
+        "is_current": model.is_current,
+        "artifact": model.artifact_digest,
+        "metrics": model.metrics,
+    }

@@ -1,0 +1,46 @@
+"""A small data set, imported, and a quick model trained on it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.cache import redis_client
+from jobs.recommend.tasks import import_data, train
+from tests.integration.recommend.running import run
+
+USERS, ITEMS = 30, 40
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    """Users who walk the items in circles."""
+    random, lines = np.random.default_rng(0), ["user,item,timestamp"]
+    for user in range(USERS):
+        start, length = int(random.integers(0, ITEMS)), int(random.integers(5, 15))
+        lines += [f"u{user},i{(start + step) % ITEMS},{step}" for step in range(length)]
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    lines = ["item,title,genres,year", *(f"i{n},Title {n},g{n % 3}|h{n % 2},{1990 + n}" for n in range(ITEMS))]
+    path = tmp_path / "items.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def imported(clean_db: Path, events: Path, catalogue: Path) -> dict[str, Any]:
+    redis_client.cache_clear()
+    result: dict[str, Any] = run(import_data, data=str(events), catalogue=str(catalogue))
+    return result
+
+
+@pytest.fixture
+def trained(imported: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = run(train, data="database", preset="quick")
+    return result

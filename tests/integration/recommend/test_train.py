@@ -1,0 +1,157 @@
+"""Importing and training: rows, artifact, registry, gate, resume, and bad input said in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from broker.errors import InvalidParams, JobError
+from db.artifact import Artifact, Model
+from db.engine import session
+from db.job import Job as Row
+from db.recommend import CatalogueItem, UserProfile
+from db.settings import settings
+from db.store import ArtifactStore
+from jobs.recommend import fit as fitting
+from jobs.recommend import train as training
+from jobs.recommend.artifact import load_model
+from jobs.recommend.tasks import import_data, pretrain_all, pretrain_user, train
+from tests.integration.recommend.conftest import ITEMS, USERS
+from tests.integration.recommend.running import claim, once, run
+
+
+def count(table: type[Any]) -> int:
+    with session() as opened:
+        return opened.scalar(select(func.count()).select_from(table)) or 0
+
+
+def versions() -> list[tuple[int, bool]]:
+    with session() as opened:
+        return [(m.version, m.is_current) for m in opened.scalars(select(Model).order_by(Model.version))]
+
+
+def test_an_import_fills_catalogue_and_profiles(imported: dict[str, Any], events: Path) -> None:
+    assert (imported["users"], imported["changed_users"]) == (USERS, USERS)
+    assert (count(UserProfile), count(CatalogueItem)) == (USERS, ITEMS)
+    with session() as opened:
+        item = opened.get_one(CatalogueItem, "i4")
+        assert (item.title, item.features) == ("Title 4", {"genres": ["g1", "h0"], "year": 1994})
+        profile = opened.get_one(UserProfile, "u0")
+        assert profile.item_count == len(profile.item_ids) >= 5
+
+
+def test_a_second_import_of_the_same_file_changes_nothing(
+    imported: dict[str, Any], events: Path, catalogue: Path
+) -> None:
+    again = run(import_data, data=str(events), catalogue=str(catalogue))
+
+    assert (again["changed_users"], again["changed_items"]) == (0, 0)
+
+
+def test_training_leaves_an_artifact_and_a_current_version(trained: dict[str, Any]) -> None:
+    assert (trained["version"], trained["is_current"]) == (1, True)
+    assert {"validation", "test", "popularity"} <= trained["metrics"].keys()
+    assert {"hit@5", "hit@10", "ndcg@5", "ndcg@10", "mrr", "ndcg@10 sampled100"} <= trained["metrics"]["test"].keys()
+    assert count(Artifact) == 1
+    store = ArtifactStore(settings().artifacts(), settings().home)
+    loaded = load_model(store.fetch(trained["artifact"]))
+    assert loaded.manifest["data"]["users"] == USERS
+    assert loaded.catalogue.titles["i4"] == "Title 4"
+
+
+def test_a_better_model_comes_into_use_and_a_worse_one_does_not(trained: dict[str, Any]) -> None:
+    better = run(train, data="database", preset="quick", epochs=30, patience=30, rate=0.01, dropout=0)
+    worse = run(train, data="database", preset="quick", epochs=1, rate=1e-6)
+
+    assert better["is_current"]
+    assert better["metrics"]["in_use"]["ndcg@10"] == pytest.approx(trained["metrics"]["validation"]["ndcg@10"])
+    assert not worse["is_current"]
+    assert versions() == [(1, False), (2, True), (3, False)]
+
+
+@pytest.mark.parametrize("model", ["sasrec", "bert4rec"])
+def test_both_models_train(imported: dict[str, Any], events: Path, model: str) -> None:
+    assert run(train, data=str(events), model=model, preset="quick")["version"] == 1
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_second_attempt_goes_on_from_the_checkpoint_and_ends_the_same(
+    imported: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"data": "database", "preset": "quick", "epochs": 4}
+    undisturbed = run(train, **options, batch=16)
+    epochs: list[int] = []
+
+    def count_epochs(*args: Any, **kwargs: Any) -> Any:
+        *before, on_epoch, on_step, resume = args
+
+        def spy(state: fitting.State) -> None:
+            on_epoch(state)
+            epochs.append(state.epoch)
+            if len(epochs) == 2:
+                raise Killed
+
+        return fitting.fit(*before, spy, on_step, resume)
+
+    monkeypatch.setattr(training, "fit", count_epochs)
+    claimed = claim(train, **options, batch=16, seed=42)
+    with pytest.raises(Killed):
+        once(claimed, train)
+    once(claimed, train)
+
+    assert epochs == [1, 2, 3, 4]
+    with session() as opened:
+        result = opened.get_one(Row, claimed.id).result
+    assert result["metrics"]["validation"] == undisturbed["metrics"]["validation"]
+
+
+def test_an_attempt_after_the_registration_registers_nothing_again(imported: dict[str, Any]) -> None:
+    claimed = claim(train, data="database", preset="quick")
+    from workers.context import RunContext
+
+    first = train.body(RunContext(claimed), train.params_model.model_validate(claimed.params))
+    once(claimed, train)
+
+    assert versions() == [(first["version"], True)]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"data": "nowhere.csv"}, "no file 'nowhere.csv': give 'ml-100k' or the path"),
+        ({"user": "who"}, "events.csv has no column 'who', it has 'user', 'item', 'timestamp'"),
+        ({"data": "database"}, "the database holds no histories"),
+    ],
+)
+def test_bad_data_fails_for_good_in_one_line(
+    clean_db: Path, events: Path, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(JobError, match=message) as caught:
+        run(train, **{"data": str(events), "preset": "quick"} | params)
+
+    assert "\n" not in str(caught.value)
+    assert count(Model) == 0
+
+
+@pytest.mark.parametrize(
+    ("job", "params", "message"),
+    [
+        (train, {"model": "gru"}, "'sasrec' or 'bert4rec'"),
+        (train, {"epochs": -1}, "epochs"),
+        (pretrain_all, {"top_k": -5}, "top_k=-5"),
+        (pretrain_user, {"username": "u0", "top_k": 0}, "top_k=0"),
+        (pretrain_user, {"username": "nobody"}, "unknown user 'nobody': import a history"),
+        (pretrain_user, {"username": "new", "item_ids": []}, "item_ids"),
+    ],
+)
+def test_bad_parameters_are_refused_and_nothing_is_recorded(
+    clean_db: Path, job: Any, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidParams, match=message):
+        job.submit(**params)
+
+    assert count(Row) == 0
