@@ -104,6 +104,10 @@ class _Watch:
 def detach(say: Callable[[str], None], timeout: float = 120) -> None:
     """Run `up` in the background and return once every worker, the relay and the servers answer."""
     home = settings().home
+    owner = _owner(home)
+    if owner is not None:
+        say(f"already running under {home} (pid {owner.pid})")
+        return
     log = home / "log" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as file:

@@ -176,6 +176,7 @@ def test_a_second_up_of_the_same_home_says_who_is_running(gristmill: Gristmill) 
     assert second.returncode == 2
     assert f"already running under {gristmill.home} (pid {gristmill.owner().pid})" in second.stderr
     assert gristmill.owner().is_running()
+    assert f"already running under {gristmill.home}" in gristmill("up", "--detach")
 
 
 def test_ctrl_c_stops_everything_with_the_servers(tmp_path: Path) -> None:
