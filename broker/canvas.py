@@ -5,16 +5,19 @@ whoever does it: the worker that ended the job, or the relay when that worker di
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import structlog
 from celery.canvas import Signature, maybe_signature
 from celery.exceptions import ChordError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from broker.app import app
 from broker.errors import ChainError, GristmillError
-from broker.submit import submit, within
+from broker.job import Job
+from broker.submit import ambient, submit, within
 from db import barrier, ledger
 from db.engine import session
 from db.ledger import Lost, NewJob
@@ -51,6 +54,7 @@ def follow_up(job_id: UUID) -> None:
         ended = barrier.follow(transaction, job_id)
         if ended is None:
             return
+        _know_every_job()
         canvas = ended["canvas"]
         lineage = {"parent_id": str(job_id), "root_id": str(ended["root_id"] or job_id)}
         if ended["state"] == "SUCCESS":
@@ -72,6 +76,7 @@ def open_barrier(group_id: UUID) -> None:
         released = barrier.release(transaction, group_id)
         if released is None or released[1] is None:
             return
+        _know_every_job()
         parts = barrier.group(transaction, group_id)
         failed = next((part for part in parts if part["state"] != "SUCCESS"), None)
         if failed is None:
@@ -81,12 +86,21 @@ def open_barrier(group_id: UUID) -> None:
             _record_failure(released[1], ChordError, message, {})
 
 
+@cache
+def _know_every_job() -> None:
+    """A relay or a client goes on with jobs that it never imported itself."""
+    app.loader.import_default_modules()
+
+
 def _apply(encoded: dict[str, Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
     """Apply a signature; one that is refused is recorded as a failed job, so that whoever waits for it learns why."""
     signature = maybe_signature(encoded, app=app)
+    transaction = ambient()
+    assert transaction is not None
     try:
-        signature.apply_async(args, **options)
-    except (GristmillError, TypeError, ValueError) as error:
+        with transaction.begin_nested():  # what it recorded before it was refused is undone, what led here is not
+            signature.apply_async(args, **options)
+    except (GristmillError, TypeError, ValueError, DataError, IntegrityError) as error:
         log.warning("canvas_refused", task=signature.get("task"), reason=str(error))
         _record_failure(encoded, type(error), str(error), options)
 
@@ -101,11 +115,13 @@ def _record_failure(encoded: dict[str, Any], kind: type[Exception], message: str
             _record_failure(body, kind, message, options)
             continue
         task_id = each.options.get("task_id")
-        if task_id is None or (task := app.tasks.get(each.task)) is None:
+        if task_id is None:
             continue
+        task = app.tasks.get(each.task)
+        queue = task.queue_name if isinstance(task, Job) else app.conf.task_default_queue
         canvas = {name: each.options[name] for name in ("chain", "link", "link_error") if each.options.get(name)}
         submit([NewJob(
-            id=UUID(str(task_id)), kind=each.task, queue=task.queue_name, priority=0, params={}, state="FAILURE",
+            id=UUID(str(task_id)), kind=each.task, queue=queue, priority=0, params={}, state="FAILURE",
             error=error, canvas=canvas or None, group_id=_uuid(each.options.get("group_id")),
             group_index=each.options.get("group_index"), root_id=_uuid(options.get("root_id")),
             parent_id=_uuid(options.get("parent_id")),

@@ -4,9 +4,12 @@ Any number of relays may run at once: each statement takes rows that nobody else
 nothing to claim the second time.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from broker import canvas
 from broker.publish import lengths, queued_ids
@@ -43,11 +46,20 @@ def tick(*, rescue: bool = True) -> Tick:
         log.warning("lease_lost", job_id=str(each.id), state=each.state)
     canvas.settled(rescued)
     canvas.settled(expired)
-    for job_id in unfollowed:
-        canvas.follow_up(job_id)
-    for group_id in ready:
-        canvas.open_barrier(group_id)
+    _each(canvas.follow_up, unfollowed)
+    _each(canvas.open_barrier, ready)
     return Tick(len(rescued), len(expired), len(ready), len(unfollowed), send_due())
+
+
+def _each(go_on: Callable[[UUID], None], ids: Iterable[UUID]) -> None:
+    """One canvas that cannot go on must not keep all others, and every due job, from doing so."""
+    for each in ids:
+        try:
+            go_on(each)
+        except OperationalError:  # Postgres is away: nothing else will work either
+            raise
+        except Exception:
+            log.exception("canvas_stuck", id=str(each))
 
 
 def send_due() -> int:
