@@ -14,7 +14,7 @@ from tests.processes import ROOT, start_relay, start_worker
 
 pytestmark = pytest.mark.timeout(300)  # the first install downloads 40 MB
 
-LIMIT_MB = 100
+LIMIT_MB = 75  # it was 60; the bytecode that pip compiles from it comes on top
 HEAVY = ("torch", "transformers", "numpy", "scipy", "pyarrow", "pandas", "safetensors")
 
 NOTHING_HEAVY = f"""
@@ -81,7 +81,7 @@ def client(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("client")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
     python = folder / "bin" / "python"
-    install = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--only-binary=:all:"]
+    install = ["install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     pip = [sys.executable, "-m", "pip", "--python", str(python), *install]
     constraints = ["--constraint", str(ROOT / "constraints.txt")]
     done = subprocess.run([*pip, *constraints, str(source)], capture_output=True, text=True, timeout=240)
@@ -113,11 +113,13 @@ def run(python: Path, urls: dict[str, str], cwd: Path, *arguments: str) -> str:
 
 
 def test_the_client_is_small(client: Path) -> None:
-    files = [path for path in client.parents[1].rglob("*") if path.is_file() and not path.is_symlink()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    sys.stdout.write(f"client install: {size:.0f} MB\n")
+    paths = [path for path in client.parents[1].rglob("*") if path.is_file() and not path.is_symlink()]
+    sizes = {path: path.stat().st_size / 1e6 for path in paths}
+    compiled = sum(size for path, size in sizes.items() if path.suffix == ".pyc")
+    installed = sum(sizes.values()) - compiled
+    sys.stdout.write(f"client install: {installed:.0f} MB, and {compiled:.0f} MB of compiled bytecode\n")
 
-    assert size < LIMIT_MB
+    assert installed < LIMIT_MB
 
 
 def test_nothing_heavy_is_installed_or_imported(client: Path, tmp_path: Path) -> None:

@@ -38,7 +38,19 @@ def test_there_are_declarations_to_look_at() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["broker.app", "broker.job", "db.engine", "db.store", "workers.runner", *DECLARATIONS]
+    "module",
+    [
+        "celeryconfig",
+        "broker.app",
+        "broker.job",
+        "db.engine",
+        "db.store",
+        "db.read",
+        "jobs.recommend.cache",
+        "workers.runner",
+        "workers.lease",
+        *DECLARATIONS,
+    ],
 )
 def test_importing_it_needs_no_ml_stack(module: str) -> None:
     assert loaded(module) == "[]"
@@ -46,3 +58,20 @@ def test_importing_it_needs_no_ml_stack(module: str) -> None:
 
 def test_the_command_line_needs_no_ml_stack() -> None:
     assert loaded("workers.cli", then="workers = sys.modules['workers.cli']; workers.application()") == "[]"
+
+
+def test_the_help_of_every_job_needs_no_ml_stack() -> None:
+    then = """
+import typer.testing
+app, run = sys.modules["workers.cli"].application(), typer.testing.CliRunner().invoke
+from broker.job import declared
+assert "recommend.train" in declared()
+for kind in declared():
+    shown = run(app, ["submit", kind, "--help"])
+    assert shown.exit_code == 0, (kind, shown.output, shown.exception)
+"""
+    assert loaded("workers.cli", then=then) == "[]"
+
+
+def test_the_examples_need_no_ml_stack() -> None:
+    assert loaded("examples.webapp") == "[]"
