@@ -145,3 +145,5 @@ def test_it_submits_and_waits_from_scripts_and_from_a_web_app(
 
     answer = json.loads(run(client, running, tmp_path, "-m", "workers", "recommend", "u7", "--top-k", "3", "--json"))
     assert (answer["username"], answer["source"], len(answer["items"])) == ("u7", "redis", 3)
+    answer = json.loads(run(client, running, tmp_path, "-m", "workers", "recommend", "u8", "--json"))
+    assert (answer["username"], answer["source"], len(answer["items"])) == ("u8", "computed", 10)
