@@ -24,6 +24,8 @@ from db.job import Job
 
 log = structlog.get_logger()
 
+MESSAGE_CHARACTERS = 4_000  # of an error: it is copied into the history, into logs and over the wire
+
 
 class LedgerBackend(BaseBackend):
     """Reads results from the ledger, and waits for them with LISTEN instead of polling."""
@@ -144,13 +146,26 @@ class LedgerBackend(BaseBackend):
 
 def describe(error: BaseException, message: str | None = None) -> dict[str, Any]:
     """An exception as the ledger keeps it."""
-    lines = tracebacks.format_exception(error)
+    name = type(error).__name__
+    lines = tracebacks.format_exception(error) if error.__traceback__ else []
     return {
-        "type": type(error).__name__,
+        "type": name,
         "module": type(error).__module__,
-        "message": message or str(error) or type(error).__name__,
-        "traceback": "".join(lines)[-16_000:] if error.__traceback__ else None,
+        "message": ledger.clean(_shortened(message or _said(error) or name, MESSAGE_CHARACTERS)),
+        "traceback": ledger.clean("".join(_shortened(line, MESSAGE_CHARACTERS) for line in lines)[-16_000:]) or None,
     }
+
+
+def _said(error: BaseException) -> str:
+    """Its message; an exception of the user's may fail to give one."""
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"{type(error).__name__} without a message: its __str__ raised {type(failed).__name__}"
+
+
+def _shortened(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}… ({len(text):,} characters)"
 
 
 def _loss(exc: WorkerLostError | TimeLimitExceeded) -> dict[str, Any]:

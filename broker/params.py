@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from broker.errors import InvalidParams
 
@@ -26,7 +27,10 @@ def parse(kind: str, model: type[BaseModel], args: Sequence[Any], kwargs: Mappin
         params = model.model_validate(kwargs)
     except ValidationError as error:
         raise InvalidParams(f"{kind}: {_line(error, list(model.model_fields))}") from None
-    size = len(params.model_dump_json())
+    try:
+        size = len(params.model_dump_json())
+    except PydanticSerializationError as error:
+        raise InvalidParams(f"{kind}: the parameters cannot be written as JSON: {error}") from None
     if size > MAX_BYTES:
         raise InvalidParams(
             f"{kind}: parameters of {size:,} bytes: the limit is {MAX_BYTES:,}; pass a path or an artifact instead"

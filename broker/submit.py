@@ -8,8 +8,11 @@ from uuid import UUID
 import structlog
 from kombu.exceptions import OperationalError
 from sqlalchemy import event
+from sqlalchemy.exc import DataError
+from sqlalchemy.exc import OperationalError as PostgresError
 from sqlalchemy.orm import Session
 
+from broker.errors import InvalidParams
 from broker.publish import publish
 from db import ledger
 from db.engine import autocommit
@@ -48,12 +51,25 @@ def submit(jobs: Sequence[NewJob], session: Session | None = None) -> list[UUID]
     session = session or _ambient.get()
     if session is None:
         with autocommit() as connection:
-            ids, due = ledger.submit(connection, jobs)
+            ids, due = _record(connection, jobs)
         send([nudge(each) for each in jobs if each.id in due])
     else:
-        ids, due = ledger.submit(session, jobs)
+        ids, due = _record(session, jobs)
         _outbox(session).extend(nudge(each) for each in jobs if each.id in due)
     return ids
+
+
+def _record(on: ledger.Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]:
+    """Insert the rows; parameters that Postgres refuses (NaN, a NUL character) are the caller's mistake."""
+    try:
+        return ledger.submit(on, jobs)
+    except DataError:
+        for each in jobs:
+            try:
+                ledger.encode(each.params)
+            except ledger.NotStorable as error:
+                raise InvalidParams(f"{each.kind}: the parameters are {error}: correct them") from None
+        raise
 
 
 def nudge(job: NewJob) -> Nudge:
@@ -69,8 +85,11 @@ def send(nudges: Sequence[Nudge]) -> bool:
         publish(nudges)
     except OperationalError as error:
         log.warning("nudges_not_sent", count=len(nudges), reason=str(error), remedy="the relay will send them")
-        with autocommit() as connection:
-            ledger.unsend(connection, [each.id for each in nudges])
+        try:
+            with autocommit() as connection:
+                ledger.unsend(connection, [each.id for each in nudges])
+        except PostgresError as away:  # the jobs are recorded all the same, and the relay misses their messages
+            log.warning("nudges_not_marked", count=len(nudges), reason=str(away).split("\n")[0])
         return False
     return True
 

@@ -12,6 +12,7 @@ or inside a caller's transaction.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -27,6 +28,10 @@ Executor = Connection | Session
 
 class DuplicateId(ValueError):
     """A job with this id was submitted before."""
+
+
+class NotStorable(ValueError):
+    """A value that a jsonb column refuses; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +277,29 @@ def _row(new: NewJob) -> dict[str, Any]:
     return {name: value for name in _FIELDS if (value := getattr(new, name)) is not None}
 
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def encode(value: Any) -> str:
+    """The value as JSON that Postgres stores: without NaN, NUL and halves of surrogate pairs. Raises NotStorable."""
+    try:
+        encoded = json.dumps(value, allow_nan=False)
+        if "\\ud" in encoded:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise NotStorable("no text: it contains half a surrogate pair") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotStorable(f"not JSON: {error}") from None
+    if _NUL.search(encoded):
+        raise NotStorable("no text that Postgres stores: it contains a NUL character")
+    return encoded
+
+
+def clean(text: str) -> str:
+    """The text without what Postgres refuses: a message is to be kept, however odd."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def unsend(on: Executor, ids: Iterable[UUID]) -> None:
     """The messages of these jobs did not reach Redis: the relay will send them."""
     on.execute(_UNSEND, {"ids": list(ids)})
@@ -307,7 +335,7 @@ def hold(on: Session, job_id: UUID, attempt: int) -> bool | None:
 
 def succeed(on: Executor, job_id: UUID, attempt: int, result: Any) -> bool:
     """Store the result; False when the lease was lost, and then nothing is stored."""
-    return _count(on, _SUCCEED, id=job_id, attempt=attempt, result=json.dumps(result)) == 1
+    return _count(on, _SUCCEED, id=job_id, attempt=attempt, result=encode(result)) == 1
 
 
 def fail(on: Executor, job_id: UUID, attempt: int, error: dict[str, Any], *, permanent: bool) -> str | None:

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from sqlalchemy import text
 
 from broker.context import Context
 from broker.errors import JobError
@@ -139,3 +142,104 @@ class FanSteps(Params):
 @job("tests.fan_steps", params=FanSteps, queue="cpu")
 def fan_steps(ctx: Context, params: FanSteps) -> int:
     return len(ctx.fan_out(step, [{"go": params.go} for _ in range(params.n)]))
+
+
+class Echo(Params):
+    """Return the value."""
+
+    value: Any = None
+
+
+@job("tests.echo", params=Echo, queue="cpu")
+def echo(ctx: Context, params: Echo) -> Any:
+    return params.value
+
+
+class TwoArguments(Exception):
+    """Cannot be made again from its message, nor pickled."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__()
+        self.both = f"{first} {second}"
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return self.both
+
+
+class Unspeakable(Exception):
+    """Fails when asked for its message."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
+class Odd(Params):
+    """End in an unusual way."""
+
+    how: str
+
+
+@job("tests.odd", params=Odd, queue="cpu", max_attempts=2, backoff=0.05)
+def odd(ctx: Context, params: Odd) -> Any:
+    match params.how:
+        case "returns NaN":
+            return {"loss": float("nan")}
+        case "returns an object":
+            return {"loss": object()}
+        case "returns NUL":
+            return "a\0b"
+        case "returns half a surrogate pair":
+            return "\ud800"
+        case "returns a backslash":
+            return r"a\u0000b"
+        case "raises NUL":
+            raise ValueError("a\0b\ud800")
+        case "raises a huge message":
+            raise ValueError("x" * 5_000_000)
+        case "raises with two arguments":
+            raise TwoArguments("one", "two")
+        case "raises without a message":
+            raise Unspeakable
+        case "exits":
+            sys.exit(0)
+        case "reports NUL":
+            ctx.progress(1, 2, message="a\0b")
+            return "reported"
+    raise AssertionError(params.how)
+
+
+class Inside(Params):
+    """Report progress and open a session within an open session."""
+
+
+@job("tests.inside", params=Inside, queue="cpu", max_attempts=1, time_limit=20)
+def inside(ctx: Context, params: Inside) -> int:
+    with ctx.session() as outer:
+        ctx.progress(1, 2)
+        with ctx.session() as inner:
+            inner.execute(text("SELECT 1"))
+        outer.execute(text("SELECT 1"))
+    return 1
+
+
+class Stages(Params):
+    """Fan out several times; children fail where told."""
+
+    failing: bool = False
+    empty: bool = False
+    nested: bool = False
+
+
+@job("tests.stages", params=Stages, queue="cpu", max_attempts=1)
+def stages(ctx: Context, params: Stages) -> Any:
+    if params.empty:
+        return [each.state for each in ctx.fan_out(add, [])]
+    if params.nested:
+        return [each.result for each in ctx.fan_out(stages, [{"empty": True}, {}])]
+    if params.failing:
+        outcomes = ctx.fan_out(fail, [{"permanent": True}, {"until_attempt": 1}])
+        return [(each.state, each.result or (each.error or {})["type"]) for each in outcomes]
+    first = ctx.fan_out(add, [{"x": 1}, {"x": 2}])
+    second = ctx.fan_out(add, [{"x": each.result} for each in first])
+    return [each.result for each in second]

@@ -60,7 +60,7 @@ class RunContext:
         if not changed and now - self._reported_at < PROGRESS_INTERVAL_S:
             return
         self._reported_at, self._stage = now, stage
-        value = {"done": done, "total": total, "stage": stage, "message": message}
+        value = {"done": done, "total": total, "stage": ledger.clean(stage), "message": ledger.clean(message)}
         with autocommit() as connection:
             self._heed(ledger.progress(connection, self.job_id, self.attempt, value))
 

@@ -3,7 +3,6 @@
 Importing this module plugs it into the task class; celeryconfig's `imports` does so in every worker.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable
@@ -52,11 +51,7 @@ def _run(task: Job, claimed: Claimed, worker: str) -> Any:
         params = parse(task.name, task.params_model, (), claimed.params)
         body: Callable[[Context, Any], Any] = task.body
         result = body(ctx, params)
-        encoded = json.dumps(result)
-        if len(encoded) > MAX_RESULT_BYTES:
-            raise JobError(
-                f"{task.name} returned {len(encoded):,} bytes: the limit is {MAX_RESULT_BYTES:,}; return a reference"
-            )
+        _check_result(task.name, result)
     except Suspended:
         raise Ignore("waits for its children") from None
     except LeaseLost:
@@ -77,6 +72,16 @@ def _run(task: Job, claimed: Claimed, worker: str) -> Any:
     return result
 
 
+def _check_result(kind: str, result: Any) -> None:
+    """Refuse what the row cannot hold before it is written: tried again, the body would only return it again."""
+    try:
+        size = len(ledger.encode(result))
+    except ledger.NotStorable as error:
+        raise JobError(f"{kind} returned what is {error}; return numbers, strings, lists and dicts") from None
+    if size > MAX_RESULT_BYTES:
+        raise JobError(f"{kind} returned {size:,} bytes: the limit is {MAX_RESULT_BYTES:,}; return a reference")
+
+
 def _fail(task: Job, claimed: Claimed, error: Exception) -> None:
     """Record the attempt's error. Raises Retry when the ledger will try again, so that Celery's events say so."""
     permanent = isinstance(error, JobError | InvalidParams)
@@ -86,7 +91,7 @@ def _fail(task: Job, claimed: Claimed, error: Exception) -> None:
         raise Ignore("lease lost") from error
     if state == "RETRY":
         log.warning("attempt_failed", error=described["type"], reason=described["message"])
-        raise Retry(message=str(error), exc=error) from error
+        raise Retry(message=described["message"]) from error
     log.error("job_failed", error=described["type"], reason=described["message"])
     _follow(claimed)
 

@@ -12,7 +12,7 @@ from broker.publish import lengths, queued_ids
 from broker.submit import within
 from db.engine import session
 from db.job import Job, JobEvent
-from tests.jobs import add, keyed, nothing
+from tests.jobs import add, echo, keyed, nothing
 
 pytestmark = pytest.mark.usefixtures("clean_db")
 
@@ -138,3 +138,19 @@ def test_a_job_with_a_countdown_waits_in_the_ledger_not_in_redis(clean_db: Path)
     (row,) = rows()
     assert row.sent_at is None
     assert queued_ids("cpu") == set()
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("a\0b", "tests.echo: the parameters are no text that Postgres stores: it contains a NUL character"),
+        ("\ud800", "tests.echo: the parameters cannot be written as JSON"),
+    ],
+    ids=["NUL", "half a surrogate pair"],
+)
+def test_parameters_that_postgres_cannot_store_are_refused(value: object, line: str) -> None:
+    with pytest.raises(InvalidParams) as refused:
+        echo.submit(value=value)
+
+    assert line in str(refused.value)
+    assert rows() == []
