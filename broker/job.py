@@ -1,5 +1,7 @@
 """Declaring a job: `@job(...)` makes a named Celery task whose submissions are rows of the ledger."""
 
+import difflib
+import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +34,8 @@ _IGNORED = {
     "chord_size", "immutable", "replaced_task_nesting",
 }  # fmt: skip
 _CANVAS = ("chain", "chord", "link", "link_error")
+
+_KEY_CHARACTERS = 200
 
 _runner: Runner | None = None
 
@@ -106,7 +110,7 @@ class Job(Task):
             queue=fields.pop("queue", None) or self.queue_name,
             priority=_priority(self.priority_name if priority is None else priority),
             params=values,
-            key=None if self.key_template is None else f"{self.name}:{self.key_template.format(**values)}",
+            key=None if self.key_template is None else _key(self.name, self.key_template.format(**values)),
             max_attempts=self.attempts,
             backoff_s=self.backoff_s,
             time_limit_s=fields.pop("time_limit_s", None) or self.limit_s,
@@ -207,14 +211,19 @@ def declared() -> dict[str, Job]:
 
 def find(kind: str) -> Job:
     """The declared job of this kind; raises UnknownJob with the nearest names."""
-    import difflib
-
     known = declared()
     if kind not in known:
         near = difflib.get_close_matches(kind, known, 3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"declared are {', '.join(known)}"
         raise UnknownJob(f"unknown job {kind!r}: {hint}")
     return known[kind]
+
+
+def _key(kind: str, text: str) -> str:
+    """A key fits its index whatever it is made of: a long one (a list of items) is stood for by its digest."""
+    if len(text) > _KEY_CHARACTERS:
+        text = f"{text[:32]}…{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"{kind}:{text}"
 
 
 def _priority(value: str | int) -> int:

@@ -104,12 +104,12 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     return train(ctx, params)
 
 
-# Two submissions for one user are one job only if they ask for the same; given histories differ without bound.
+# Two submissions for one user are one job only if they ask for the same of the same history.
 @job(
     "recommend.pretrain_user",
     params=PretrainUser,
     queue="gpu",
-    key="{username}:{force}:{top_k}",
+    key="{username}:{force}:{top_k}:{item_ids}",
     priority="interactive",
     time_limit=600,
     check=known_user,
