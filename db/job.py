@@ -34,6 +34,7 @@ class Job(Base):
         Index("job_live_key", "key", unique=True, postgresql_where=text(f"key IS NOT NULL AND {_LIVE_SQL}")),
         Index("job_unsent", "run_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL")),
         Index("job_sent", "queue", "sent_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL")),
+        Index("job_expires", "expires_at", postgresql_where=text(f"{_WAITING_SQL} AND expires_at IS NOT NULL")),
         Index("job_lease", "lease_until", postgresql_where=text("state = 'STARTED'")),
         Index("job_group", "group_id", postgresql_where=text("group_id IS NOT NULL")),
         Index("job_unfollowed", "id", postgresql_where=text(

@@ -112,6 +112,7 @@ _SUBMIT = text("""
         id uuid, kind varchar, queue varchar, priority smallint, params jsonb, key varchar, state varchar,
         max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz, expires_at timestamptz,
         parent_id uuid, root_id uuid, group_id uuid, group_index integer, canvas jsonb, error jsonb)
+    ORDER BY key -- two submissions of the same keys take them in one order, or each would wait for the other
     ON CONFLICT (key) WHERE key IS NOT NULL AND state IN ('PENDING', 'STARTED', 'RETRY') DO NOTHING
     RETURNING id, sent_at IS NOT NULL""")
 
@@ -125,12 +126,14 @@ _CLAIM = text("""
     UPDATE job SET state = 'STARTED', attempt = attempt + 1, worker = :worker, started_at = now(),
                    lease_until = now() + make_interval(secs => :lease_s), progress = NULL
     WHERE id = :id AND state IN ('PENDING', 'RETRY') AND run_at <= now()
-      AND (expires_at IS NULL OR expires_at > now())
+      AND (expires_at IS NULL OR expires_at > now() OR (state = 'PENDING' AND attempt > 0))
     RETURNING id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas""")
 
+# A row that its job's own transaction holds is passed over: waiting for it would let the leases of all others run out.
 _RENEW = text("""
     UPDATE job SET lease_until = now() + make_interval(secs => :lease_s)
-    WHERE id = ANY(:ids) AND worker = :worker AND state = 'STARTED'
+    WHERE id IN (SELECT id FROM job WHERE id = ANY(:ids) AND worker = :worker AND state = 'STARTED'
+                 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id, attempt, extract(epoch FROM now() - cancel_requested_at)""")
 
 _PROGRESS = text("""
@@ -144,10 +147,11 @@ _SUCCEED = text("""
 
 # The one retry engine: exponential backoff through run_at, with jitter so that a batch does not return at once.
 _FAIL_SET = """
-    SET state = CASE WHEN {final} THEN 'FAILURE' ELSE 'RETRY' END,
-        finished_at = CASE WHEN {final} THEN now() END,
+    SET state = CASE WHEN {final} THEN 'FAILURE'
+                     WHEN cancel_requested_at IS NOT NULL THEN 'REVOKED' ELSE 'RETRY' END,
+        finished_at = CASE WHEN {final} OR cancel_requested_at IS NOT NULL THEN now() END,
         run_at = now() + make_interval(
-            secs => least(600, backoff_s * 2 ^ (attempt - spared - 1)) * (0.75 + random() / 2)),
+            secs => least(600, backoff_s * 2 ^ least(30, (attempt - spared - 1))) * (0.75 + random() / 2)),
         sent_at = NULL, lease_until = NULL, error = CAST(:error AS jsonb)"""
 
 _FAIL = text(f"""
@@ -192,10 +196,10 @@ _SUSPEND = text(f"""
     UPDATE job SET state = 'PENDING', run_at = {NEVER}, sent_at = NULL, lease_until = NULL, spared = spared + 1
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
-# A worker that shuts down gives its jobs back. Not charged.
+# A worker that shuts down gives its jobs back. Not charged. What is to be cancelled is left to the rescue, which ends it.
 _GIVE_BACK = text("""
     UPDATE job SET state = 'PENDING', run_at = now(), sent_at = NULL, lease_until = NULL, spared = spared + 1
-    WHERE worker = :worker AND state = 'STARTED'""")
+    WHERE worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL""")
 
 _REVOKE = text("""
     UPDATE job SET state = 'REVOKED', finished_at = now(), lease_until = NULL
@@ -219,9 +223,10 @@ _DESCENDANTS = text("""
               JOIN job ON job.group_id = barrier.group_id)
     SELECT id FROM family""")
 
+# A parent that waits for its children, or a job that was given back, was started in time.
 _EXPIRE = text("""
     UPDATE job SET state = 'REVOKED', finished_at = now()
-    WHERE state IN ('PENDING', 'RETRY') AND expires_at < now()
+    WHERE state IN ('PENDING', 'RETRY') AND expires_at < now() AND (state = 'RETRY' OR attempt = 0)
     RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
 
 _DUE = text("""
@@ -240,6 +245,10 @@ _SENT_IDS = text("""
 
 _FORGET = text("""
     UPDATE job SET result = NULL WHERE id = :id AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')""")
+
+_PROLONG = text("""
+    UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+    WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
 _HOLD = text("""
     SELECT cancel_requested_at IS NOT NULL FROM job
@@ -333,13 +342,19 @@ def hold(on: Session, job_id: UUID, attempt: int) -> bool | None:
     return None if row is None else bool(row[0])
 
 
+def prolong(on: Executor, job_id: UUID, attempt: int, lease_s: float) -> None:
+    """Renew the lease of a row that was held so long that renewals passed over it."""
+    on.execute(_PROLONG, {"id": job_id, "attempt": attempt, "lease_s": lease_s})
+
+
 def succeed(on: Executor, job_id: UUID, attempt: int, result: Any) -> bool:
     """Store the result; False when the lease was lost, and then nothing is stored."""
     return _count(on, _SUCCEED, id=job_id, attempt=attempt, result=encode(result)) == 1
 
 
 def fail(on: Executor, job_id: UUID, attempt: int, error: dict[str, Any], *, permanent: bool) -> str | None:
-    """End an attempt with its error: RETRY while attempts are left, else FAILURE. None: the lease was lost."""
+    """End an attempt with its error: RETRY while attempts are left, else FAILURE; REVOKED when it was to be
+    cancelled anyway. None: the lease was lost."""
     parameters = {"id": job_id, "attempt": attempt, "error": json.dumps(error), "permanent": permanent}
     return on.execute(_FAIL, parameters).scalar()
 
@@ -377,8 +392,13 @@ def revoke(on: Executor, job_id: UUID, attempt: int | None = None) -> list[Lost]
 
 def cancel(on: Executor, job_id: UUID, *, running: bool = True) -> list[Lost]:
     """Cancel a job and its fan-out's children: REVOKED at once, or asked if running. Empty when all were final."""
-    ids = [row[0] for row in on.execute(_DESCENDANTS, {"id": job_id})]
-    return [Lost(*row) for row in on.execute(_CANCEL, {"ids": ids, "running": running})]
+    lost: list[Lost] = []
+    seen: set[UUID] = set()
+    # Again when there are new ones: a parent that was fanning out has committed its children while this waited for it.
+    while ids := [row[0] for row in on.execute(_DESCENDANTS, {"id": job_id}) if row[0] not in seen]:
+        seen.update(ids)
+        lost += [Lost(*row) for row in on.execute(_CANCEL, {"ids": ids, "running": running})]
+    return lost
 
 
 def expire(on: Executor) -> list[Lost]:

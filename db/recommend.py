@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, DateTime, ForeignKey, text
+from sqlalchemy import BigInteger, Connection, DateTime, ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -52,6 +52,7 @@ class RecommendationCache(Base):
     """A user's top list: [[item id, score], …], best first."""
 
     __tablename__ = "recommendation_cache"
+    __table_args__ = (Index("recommendation_cache_age", "cached_at"),)
 
     username: Mapped[str] = mapped_column(ForeignKey("user_profile.username", ondelete="CASCADE"), primary_key=True)
     profile_hash: Mapped[str]

@@ -59,7 +59,7 @@ def _run(task: Job, claimed: Claimed, worker: str) -> Any:
         raise Ignore("lease lost") from None
     except Cancelled:
         _settled(_persist(lambda on: ledger.revoke(on, claimed.id, claimed.attempt)))
-        task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        _say_revoked(task)
         raise Ignore("cancelled") from None
     except Exception as error:
         _fail(task, claimed, error)
@@ -92,8 +92,16 @@ def _fail(task: Job, claimed: Claimed, error: Exception) -> None:
     if state == "RETRY":
         log.warning("attempt_failed", error=described["type"], reason=described["message"])
         raise Retry(message=described["message"]) from error
+    if state == "REVOKED":
+        _follow(claimed)
+        _say_revoked(task)
+        raise Ignore("failed, and was to be cancelled anyway") from error
     log.error("job_failed", error=described["type"], reason=described["message"])
     _follow(claimed)
+
+
+def _say_revoked(task: Job) -> None:
+    task.send_event("task-revoked", terminated=False, signum=None, expired=False)
 
 
 def _follow(claimed: Claimed) -> None:

@@ -42,6 +42,7 @@ CREATE TABLE job (
 CREATE UNIQUE INDEX job_live_key ON job (key) WHERE key IS NOT NULL AND state IN ('PENDING', 'STARTED', 'RETRY');
 CREATE INDEX job_unsent ON job (run_at) WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL;
 CREATE INDEX job_sent ON job (queue, sent_at) WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL;
+CREATE INDEX job_expires ON job (expires_at) WHERE state IN ('PENDING', 'RETRY') AND expires_at IS NOT NULL;
 CREATE INDEX job_lease ON job (lease_until) WHERE state = 'STARTED';
 CREATE INDEX job_group ON job (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX job_unfollowed ON job (id)
