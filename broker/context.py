@@ -56,12 +56,15 @@ class Context(Protocol):
     def progress(self, done: int, total: int, *, stage: str = "", message: str = "") -> None:
         """Record progress (at most a few times a second; the rest is dropped).
 
-        Raises Cancelled when the job was cancelled, LeaseLost when another attempt holds it: let both pass.
+        Within `session()` it is dropped. Raises Cancelled when the job was cancelled, LeaseLost when another attempt holds it: let both pass.
         """
         ...
 
     def session(self) -> AbstractContextManager[Session]:
-        """A transaction that commits only if this attempt still holds the job; raises LeaseLost otherwise."""
+        """A transaction that commits only if this attempt still holds the job; raises LeaseLost otherwise.
+
+        It holds the job's row, so keep it short: compute first, then write. Within an open one it is that one.
+        """
         ...
 
     def submit(self, job: Job, params: BaseModel | Mapping[str, Any]) -> AsyncResult[Any]:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
+import structlog
 from celery.result import AsyncResult
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from broker.context import ChildOutcome
 from broker.errors import Cancelled, JobError, LeaseLost, Suspended
 from broker.job import Job
 from broker.params import parse
+from broker.settings import settings as broker_settings
 from broker.submit import submit, within
 from db import barrier, ledger
 from db.engine import autocommit, session
@@ -26,6 +29,8 @@ from db.settings import settings as db_settings
 from db.store import ArtifactStore, Checkpoints
 from workers.models import resident
 from workers.settings import settings
+
+log = structlog.get_logger()
 
 PROGRESS_INTERVAL_S = 0.5
 
@@ -38,6 +43,7 @@ class RunContext:
         self._reported_at = 0.0
         self._stage = ""
         self._fan_outs = 0
+        self._transaction: Session | None = None
         self.job_id: UUID = claimed.id
         self.kind = claimed.kind
         self.attempt = claimed.attempt
@@ -54,22 +60,46 @@ class RunContext:
         return Checkpoints(self.store, str(self.job_id))
 
     def progress(self, done: int, total: int, *, stage: str = "", message: str = "") -> None:
-        """See Context.progress. Written when the stage changes, at the end, and at most twice a second in between."""
+        """See Context.progress. Written when the stage changes, at the end, and at most twice a second in between.
+
+        Dropped within `session()`, whose transaction holds the row that would be written; and while Postgres is away,
+        since hours of work are not to be lost for a number: the lease says whether they are still wanted.
+        """
+        if self._transaction is not None:
+            return
         now = time.monotonic()
         changed = stage != self._stage or done >= total
         if not changed and now - self._reported_at < PROGRESS_INTERVAL_S:
             return
         self._reported_at, self._stage = now, stage
         value = {"done": done, "total": total, "stage": ledger.clean(stage), "message": ledger.clean(message)}
-        with autocommit() as connection:
-            self._heed(ledger.progress(connection, self.job_id, self.attempt, value))
+        try:
+            with autocommit() as connection:
+                answer = ledger.progress(connection, self.job_id, self.attempt, value)
+        except OperationalError as error:
+            log.warning("progress_not_recorded", reason=str(error).split("\n")[0])
+            return
+        self._heed(answer)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """See Context.session: the job's row is locked for the transaction, so the lease cannot change hands in it."""
+        """See Context.session: the job's row is locked for the transaction, so the lease cannot change hands in it.
+
+        Within an open one it is that one: a second transaction would wait for the first's lock for ever.
+        """
+        if self._transaction is not None:
+            yield self._transaction
+            return
+        lease_s = broker_settings().lease_seconds
         with session() as transaction:
             self._heed(ledger.hold(transaction, self.job_id, self.attempt))
-            yield transaction
+            began, self._transaction = time.monotonic(), transaction
+            try:
+                yield transaction
+            finally:
+                self._transaction = None
+            if time.monotonic() - began > lease_s / 4:  # renewals pass over a row that is held
+                ledger.prolong(transaction, self.job_id, self.attempt, lease_s)
 
     def submit(self, job: Job, params: BaseModel | Mapping[str, Any]) -> AsyncResult:
         """See Context.submit."""
@@ -126,7 +156,9 @@ class RunContext:
         raise Suspended
 
     def save_checkpoint(self, folder: Path) -> None:
-        """See Context.save_checkpoint."""
+        """See Context.save_checkpoint. An attempt that lost its lease must not replace its successor's."""
+        with self.session():
+            pass
         self._checkpoints.save(folder)
 
     def load_checkpoint(self) -> Path | None:
