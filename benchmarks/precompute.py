@@ -46,8 +46,7 @@ def loop(
 
 def batches(model: Recommender, histories: list[Array], table: FeatureTable) -> list[tuple[list[int], Counts]]:
     tops = top_lists(model, histories, TOP_K)
-    counts = table.counts(histories)
-    return [(top.items.tolist(), counted) for top, counted in zip(tops, counts, strict=True)]
+    return list(zip(tops.lists(), table.counts(histories), strict=True))
 
 
 def main() -> None:

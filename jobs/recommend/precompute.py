@@ -24,11 +24,32 @@ _DIGITS = 4  # of a stored score
 
 
 @dataclass(frozen=True)
-class TopList:
-    """Item indexes, best first, and their scores; shorter than asked when the user has seen nearly everything."""
+class TopLists:
+    """A row a user: item indexes, best first, and their scores.
 
-    items: Array  # (k,) int64
-    scores: Array  # (k,) float64
+    Tables, not an object a user: making those costs as much as the network does. A user who has seen nearly everything
+    has fewer than k; the rest of that row means nothing.
+    """
+
+    items: Array  # (users, k) int64
+    scores: Array  # (users, k) float64
+    lengths: Array  # (users,) int64
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def lists(self, names: Sequence[str] | None = None) -> list[list[Any]]:
+        """The lists of indexes, or of the names that stand at these indexes."""
+        table = self.items if names is None else np.asarray(names, dtype=object)[self.items]
+        return self._cut(table.tolist())
+
+    def score_lists(self) -> list[list[float]]:
+        return self._cut(self.scores.tolist())
+
+    def _cut(self, rows: list[list[Any]]) -> list[list[Any]]:
+        for row in np.flatnonzero(self.lengths < self.items.shape[1]):
+            del rows[row][self.lengths[row] :]
+        return rows
 
 
 def top_lists(
@@ -37,37 +58,37 @@ def top_lists(
     top_k: int,
     batch: int = BATCH,
     on_batch: Callable[[int, int], None] | None = None,
-) -> list[TopList]:
+) -> TopLists:
     """A list for each history, none of them empty, in the order given; `on_batch(done, total)` after each batch."""
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}: ask for at least 1")
-    if empty := [number for number, history in enumerate(histories) if not len(history)]:
-        raise ValueError(f"history {empty[0]} is empty: recommendations need at least one known item")
+    lengths = np.fromiter(map(len, histories), dtype=np.int64, count=len(histories))
+    if not lengths.all():
+        raise ValueError(f"history {lengths.argmin()} is empty: recommendations need at least one known item")
     model.eval()
     batch = max(1, min(batch, _SCORES // model.shape.items))
-    order = np.argsort([len(history) for history in histories], kind="stable")
-    lists: list[TopList | None] = [None] * len(histories)
+    order = np.argsort(lengths, kind="stable")
+    shape = (len(histories), min(top_k, model.shape.items))
+    items, scores = np.zeros(shape, dtype=np.int64), np.full(shape, -np.inf)
     begin = 0
     while begin < len(order):
         users = order[begin : begin + batch]
         try:
-            made = _one_batch(model, [histories[user] for user in users], top_k)
+            items[users], scores[users] = _one_batch(model, [histories[user] for user in users], top_k)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
             torch.cuda.empty_cache()
             batch //= 2  # and stay there: the histories only get longer
             continue
-        for user, top in zip(users, made, strict=True):
-            lists[user] = top
         begin += len(users)
         if on_batch:
             on_batch(begin, len(order))
-    return [top for top in lists if top is not None]
+    return TopLists(items, scores.round(_DIGITS), np.isfinite(scores).sum(axis=1))
 
 
 @torch.inference_mode()
-def _one_batch(model: Recommender, histories: list[Array], top_k: int) -> list[TopList]:
+def _one_batch(model: Recommender, histories: list[Array], top_k: int) -> tuple[Array, Array]:
     device = model.item.weight.device
     rows, last = pack(histories, model.shape)
     with autocast(device):
@@ -76,21 +97,27 @@ def _one_batch(model: Recommender, histories: list[Array], top_k: int) -> list[T
     owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     seen = torch.from_numpy(np.concatenate(histories)).to(device)
     scores[torch.from_numpy(owner).to(device), seen] = -torch.inf
-    items, best = stable_topk(scores, min(top_k, scores.shape[1]))
-    items_, best_ = items.cpu().numpy(), best.cpu().numpy().astype(np.float64)
-    ends = np.isfinite(best_).sum(axis=1)
-    best_ = best_.round(_DIGITS)
-    return [TopList(items_[row, :end], best_[row, :end]) for row, end in enumerate(ends)]
+    return stable_topk(scores, top_k)
 
 
-def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(B, N) to the indexes and values (B, k) that a stable descending sort begins with.
+def stable_topk(scores: Tensor, k: int) -> tuple[Array, Array]:
+    """(B, N) to the indexes and values (B, k or N) that a stable descending sort begins with.
 
-    `topk` leaves the order of equal scores open, so the few rows that have any, in the list or at its end, are sorted.
+    Selection leaves the order of equal scores open, so the few rows that have any, in the list or at its end, are
+    sorted whole. numpy selects three times as fast as `torch.topk` on a CPU.
     """
-    values, items = scores.topk(min(k + 1, scores.shape[1]))
-    tied = ((values[:, 1:] == values[:, :-1]) & torch.isfinite(values[:, 1:])).any(dim=1)
-    if bool(tied.any()):
-        full = scores[tied].sort(dim=1, descending=True, stable=True)
-        values[tied], items[tied] = full.values[:, : values.shape[1]], full.indices[:, : values.shape[1]]
-    return items[:, :k], values[:, :k]
+    width = scores.shape[1]
+    take = min(k + 1, width)  # one more, to see a tie at the end
+    if scores.device.type == "cpu":
+        table = scores.numpy()
+        items = np.argpartition(table, width - take, axis=1)[:, width - take :]
+        values = np.take_along_axis(table, items, axis=1)
+        order = np.argsort(-values, axis=1)
+        items, values = np.take_along_axis(items, order, axis=1), np.take_along_axis(values, order, axis=1)
+    else:
+        values, items = (tensor.cpu().numpy() for tensor in scores.topk(take))
+    tied = ((values[:, 1:] == values[:, :-1]) & np.isfinite(values[:, 1:])).any(axis=1)
+    for row in np.flatnonzero(tied):
+        items[row] = np.argsort(-scores[row].cpu().numpy(), kind="stable")[:take]
+        values[row] = scores[row].cpu().numpy()[items[row]]
+    return items[:, :k], values[:, :k].astype(np.float64)

@@ -18,7 +18,7 @@ from db import registry
 from db.recommend import MODEL, UserProfile
 from jobs.recommend import cache
 from jobs.recommend.artifact import Loaded, load_model
-from jobs.recommend.precompute import TopList, top_lists
+from jobs.recommend.precompute import TopLists, top_lists
 from jobs.recommend.profile import Counts, profile_hash
 from jobs.recommend.tasks import PretrainBatch, PretrainUser
 from jobs.training.device import precision, resolve
@@ -70,7 +70,7 @@ def pretrain_user(ctx: Context, params: PretrainUser) -> dict[str, Any]:
         "stored": bool(stored),  # false: the history changed meanwhile, and another job is for the new one
         "known_items": len(mapped.known),
         "items": mapped.total,
-        "recommendations": len(tops[0].items),
+        "recommendations": int(tops.lengths[0]),
         "model_version": in_use.version,
         "inference_seconds": round(seconds, 6),
     }
@@ -160,7 +160,7 @@ def _nothing_known(user: Mapped, version: int) -> str:
     return f"user {user.username!r}: model {version} knows none of the {user.total} items: train one on newer data"
 
 
-def _run(ctx: Context, loaded: Loaded, users: Sequence[Mapped], top_k: int) -> tuple[list[TopList], float]:
+def _run(ctx: Context, loaded: Loaded, users: Sequence[Mapped], top_k: int) -> tuple[TopLists, float]:
     started = time.perf_counter()
     tops = top_lists(
         loaded.model,
@@ -175,21 +175,21 @@ def _write(
     ctx: Context,
     in_use: InUse,
     users: Sequence[Mapped],
-    tops: Sequence[TopList],
+    tops: TopLists,
     counts: Sequence[Counts],
     top_k: int,
     seconds: float,
 ) -> int:
     """Postgres first, in one transaction; then Redis, whose entries are checked against Postgres at each read."""
-    items = np.array(in_use.loaded.items, dtype=object)
+    items, scores = tops.lists(in_use.loaded.items), tops.score_lists()
     made = [
         {
             "username": user.username,
             "profile_hash": user.profile_hash,
             "features": counted,
-            "items": [list(pair) for pair in zip(items[top.items].tolist(), top.scores.tolist(), strict=True)],
+            "items": [list(pair) for pair in zip(items[row], scores[row], strict=True)],
         }
-        for user, top, counted in zip(users, tops, counts, strict=True)
+        for row, (user, counted) in enumerate(zip(users, counts, strict=True))
     ]
     device = in_use.loaded.model.item.weight.device
     with ctx.session() as session:
