@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import typer
 
 from broker.queues import QUEUES
-from workers.cli.output import is_json, say, show, table
+from workers.cli.output import is_json, note, show, table
 
 if TYPE_CHECKING:
     from broker.job import Job
@@ -119,7 +119,7 @@ def submit(
     result = job.apply_async(kwargs=dict(values), task_id=wanted, eta=run_at, queue=queue, priority=priority)
     known = result.id != wanted
     if known:
-        say(f"the same work is live already as {result.id}: nothing was added")
+        note(f"the same work is live already as {result.id}: nothing was added")
     if wait:
         wait_for(UUID(result.id))
         return
@@ -144,7 +144,7 @@ def finish(job_id: UUID) -> "JobDetail":
     try:
         watch(job_id, _read(str(job_id)).kind, quiet=is_json())
     except KeyboardInterrupt:
-        say(f"the job goes on: `gristmill wait {job_id}` waits again, `gristmill cancel {job_id}` ends it")
+        note(f"the job goes on: `gristmill wait {job_id}` waits again, `gristmill cancel {job_id}` ends it")
         raise typer.Exit(130) from None
     return _read(str(job_id))
 

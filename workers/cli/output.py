@@ -42,6 +42,11 @@ def say(line: str) -> None:
     Console(highlight=False, stderr=_json).print(line, markup=False, soft_wrap=True)
 
 
+def note(line: str) -> None:
+    """What is no answer: on stderr, so that `id=$(gristmill submit …)` holds the id alone."""
+    Console(highlight=False, stderr=True).print(line, markup=False, soft_wrap=True)
+
+
 def table(columns: list[str], rows: list[list[str]]) -> Table:
     """A plain table; cells are text, not markup."""
     from rich.text import Text

@@ -150,10 +150,9 @@ class _Field:
                                 ("maximum", "at most"), ("exclusiveMaximum", "less than"))
             if name in self.kind
         ]  # fmt: skip
+        sentences = [self.help, f"{', '.join(limits)}.".capitalize() if limits else "", self.many * "May be repeated."]
         default = "" if self.default is None else f"[default: {_typed(self.default)}]"
-        return escape(
-            " ".join(filter(None, (self.help, ", ".join(limits), "may be repeated" if self.many else "", default)))
-        )
+        return escape(" ".join(filter(None, (*sentences, default))))
 
 
 def _resolve(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -113,5 +113,5 @@ def test_a_jobs_help_shows_types_limits_and_defaults(gristmill: Gristmill) -> No
 
     assert "Pre-compute one user's profile and top recommendations." in shown
     assert "[required]" in shown
-    assert "at least 1, at most 1000" in shown
+    assert "At least 1, at most 1000." in shown
     assert "[default: 100]" in shown

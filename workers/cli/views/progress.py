@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from db import listen, read
 from db.engine import autocommit
-from workers.cli.output import say
+from workers.cli.output import note
 
 LOOK_EVERY_S = 0.5
 
@@ -17,7 +17,7 @@ def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
     """Return when the job is final. `quiet` shows no bar, for scripts; the bar goes to stderr."""
     live = not quiet and sys.stderr.isatty()
     if not live and not quiet:
-        say(f"waiting for {kind} {job_id}")
+        note(f"waiting for {kind} {job_id}")
     console = Console(stderr=True, quiet=not live, highlight=False)
     columns = (
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
