@@ -10,8 +10,6 @@ import json
 import sys
 import time
 
-import torch
-
 from jobs.recommend import data, evaluate, fit
 from jobs.recommend.baselines import BASELINES, Scorer
 from jobs.recommend.histories import leave_one_out
@@ -24,7 +22,6 @@ COLUMNS = ("ndcg@10", "hit@10", "mrr", "ndcg@10 sampled100", "hit@10 sampled100"
 
 
 def main() -> None:
-    torch.set_num_threads(2)
     split = leave_one_out(data.load(data.ML_100K).histories)
     known = split.before_test()
     rows: dict[str, dict[str, float]] = {}
