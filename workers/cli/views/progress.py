@@ -23,7 +23,7 @@ def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
         shown = bar.add_task(kind, total=None, note="")
         for _ in listen.until_final(job_id, look_every_s=LOOK_EVERY_S):
             with autocommit() as connection:
