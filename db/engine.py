@@ -1,10 +1,13 @@
 """The process's connection pools to Postgres, made on first use and again after a fork."""
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 
 from db.settings import settings
@@ -18,17 +21,32 @@ def engine(*, autocommit: bool = False) -> Engine:
     Autocommit has an engine of its own: switching a shared connection to and fro cost a third of a ledger statement.
     """
     if autocommit not in _engines:
-        _engines[autocommit] = create_engine(
+        made = create_engine(
             settings().postgres_url(),
             isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
             pool_reset_on_return=None if autocommit else "rollback",  # there is nothing to roll back
             pool_size=5,
             max_overflow=10,
-            pool_pre_ping=False,  # a round trip on every checkout; a dead connection is retried by its caller
+            pool_pre_ping=False,  # a round trip on every checkout: see _refuse_dead
             pool_recycle=1800,
             connect_args={"connect_timeout": 5, "application_name": "gristmill"},
         )
+        event.listen(made, "checkout", _refuse_dead)
+        _engines[autocommit] = made
     return _engines[autocommit]
+
+
+def _refuse_dead(connection: Any, record: object, proxy: object) -> None:
+    """An idle connection that has something to read was closed by Postgres: the pool then makes a new one.
+
+    So a restart of Postgres costs nobody an error who was not in the middle of a statement, without a round trip.
+    """
+    if connection.closed:
+        raise DisconnectionError
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise DisconnectionError
 
 
 def dispose() -> None:
