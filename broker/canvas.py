@@ -13,6 +13,7 @@ import structlog
 from celery.canvas import Signature, maybe_signature
 from celery.exceptions import ChordError
 from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.orm import SessionTransaction
 
 from broker.app import app
 from broker.errors import ChainError, GristmillError
@@ -20,7 +21,7 @@ from broker.job import Job
 from broker.submit import ambient, submit, within
 from db import barrier, ledger
 from db.engine import session
-from db.ledger import Lost, NewJob
+from db.ledger import DuplicateId, Lost, NewJob
 
 log = structlog.get_logger()
 
@@ -95,10 +96,8 @@ def _know_every_job() -> None:
 def _apply(encoded: dict[str, Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
     """Apply a signature; one that is refused is recorded as a failed job, so that whoever waits for it learns why."""
     signature = maybe_signature(encoded, app=app)
-    transaction = ambient()
-    assert transaction is not None
     try:
-        with transaction.begin_nested():  # what it recorded before it was refused is undone, what led here is not
+        with _savepoint():
             signature.apply_async(args, **options)
     except (GristmillError, TypeError, ValueError, DataError, IntegrityError) as error:
         log.warning("canvas_refused", task=signature.get("task"), reason=str(error))
@@ -120,12 +119,24 @@ def _record_failure(encoded: dict[str, Any], kind: type[Exception], message: str
         task = app.tasks.get(each.task)
         queue = task.queue_name if isinstance(task, Job) else app.conf.task_default_queue
         canvas = {name: each.options[name] for name in ("chain", "link", "link_error") if each.options.get(name)}
-        submit([NewJob(
+        failed = NewJob(
             id=UUID(str(task_id)), kind=each.task, queue=queue, priority=0, params={}, state="FAILURE",
             error=error, canvas=canvas or None, group_id=_uuid(each.options.get("group_id")),
             group_index=each.options.get("group_index"), root_id=_uuid(options.get("root_id")),
             parent_id=_uuid(options.get("parent_id")),
-        )])  # fmt: skip
+        )  # fmt: skip
+        try:
+            with _savepoint():
+                submit([failed])
+        except DuplicateId:
+            log.warning("canvas_id_taken", job_id=str(failed.id), task=each.task)
+
+
+def _savepoint() -> SessionTransaction:
+    """What is recorded before a refusal is undone, what led there is not."""
+    transaction = ambient()
+    assert transaction is not None
+    return transaction.begin_nested()
 
 
 def _many(links: Any) -> list[Any]:

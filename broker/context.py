@@ -54,9 +54,9 @@ class Context(Protocol):
         ...
 
     def progress(self, done: int, total: int, *, stage: str = "", message: str = "") -> None:
-        """Record progress (at most a few times a second; the rest is dropped).
+        """Record progress (at most a few times a second; the rest is dropped, and so is what comes within `session()`).
 
-        Within `session()` it is dropped. Raises Cancelled when the job was cancelled, LeaseLost when another attempt holds it: let both pass.
+        Raises Cancelled when the job was cancelled, LeaseLost when another attempt holds it: let both pass.
         """
         ...
 

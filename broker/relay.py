@@ -58,8 +58,8 @@ def _each(go_on: Callable[[UUID], None], ids: Iterable[UUID]) -> None:
             go_on(each)
         except OperationalError:  # Postgres is away: nothing else will work either
             raise
-        except Exception:
-            log.exception("canvas_stuck", id=str(each))
+        except Exception as error:  # without its traceback: it comes again with every round
+            log.error("canvas_stuck", id=str(each), error=type(error).__name__, reason=str(error).split("\n")[0])
 
 
 def send_due() -> int:

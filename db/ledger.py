@@ -196,7 +196,7 @@ _SUSPEND = text(f"""
     UPDATE job SET state = 'PENDING', run_at = {NEVER}, sent_at = NULL, lease_until = NULL, spared = spared + 1
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
-# A worker that shuts down gives its jobs back. Not charged. What is to be cancelled is left to the rescue, which ends it.
+# A worker that shuts down gives its jobs back. Not charged. What is to be cancelled is left to the rescue.
 _GIVE_BACK = text("""
     UPDATE job SET state = 'PENDING', run_at = now(), sent_at = NULL, lease_until = NULL, spared = spared + 1
     WHERE worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL""")

@@ -1,4 +1,4 @@
-"""The ledger's transitions against a real Postgres: the fence, the lease, final states, and who must not wait for whom."""
+"""The ledger's transitions against a real Postgres: the fence, leases, final states, and who must not wait for whom."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
