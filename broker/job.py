@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from string import Formatter
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -36,6 +37,8 @@ _IGNORED = {
 _CANVAS = ("chain", "chord", "link", "link_error")
 
 _KEY_CHARACTERS = 200
+
+_places: dict[str, str] = {}  # where each kind is declared
 
 _runner: Runner | None = None
 
@@ -122,7 +125,7 @@ class Job(Task):
         run_at = _moment(options.pop("eta", None), options.pop("countdown", None))
         made = self.new(
             params,
-            id=UUID(str(task_id)) if task_id else None,
+            id=_uuid(task_id),
             queue=_queue(options.pop("queue", None)),
             priority=options.pop("priority", None),
             time_limit_s=options.pop("time_limit", None),
@@ -134,8 +137,10 @@ class Job(Task):
         )
         if unknown := [name for name, value in options.items() if name not in _IGNORED and value is not None]:
             raise TypeError(f"{self.name}: unknown option {unknown[0]}={options[unknown[0]]!r}: it has no effect here")
-        key = options.get("key")
-        return made if key is None else replace(made, key=key)
+        # A part of a canvas is waited for under its own id, and what follows hangs on its row: the live job with its
+        # key cannot stand for it. The same work may then run twice; else a chain or a chord would never end.
+        part = made.canvas or made.group_id or (task_id and made.parent_id)
+        return replace(made, key=None) if part else made
 
     def _run_check(self, params: Sequence[BaseModel], session: Session | None = None) -> None:
         if self.check is None:
@@ -177,13 +182,18 @@ def job(
         raise ValueError(f"{kind}: priority={priority!r}: use one of {', '.join(PRIORITIES)}")
     if max_attempts < 1:
         raise ValueError(f"{kind}: max_attempts={max_attempts}: a job starts at least once")
-    if key is not None:
-        try:
-            key.format(**dict.fromkeys(fields, ""))
-        except KeyError as error:
-            raise ValueError(f"{kind}: key={key!r} names {error}, which is no field of {params.__name__}") from None
+    if backoff < 0:
+        raise ValueError(f"{kind}: backoff={backoff:g}: give seconds, 0 or more")
+    if time_limit is not None and time_limit <= 0:
+        raise ValueError(f"{kind}: time_limit={time_limit:g}: give seconds, or None for no limit")
+    for _, name, _, _ in Formatter().parse(key or ""):
+        if name is not None and name not in fields:
+            raise ValueError(f"{kind}: key={key!r} names {name!r}, which is no field of {params.__name__}")
 
     def declare(body: Callable[..., Any]) -> Job:
+        place = f"{body.__module__}.{body.__qualname__}"
+        if _places.setdefault(kind, place) != place:  # Celery would keep the first and say nothing
+            raise ValueError(f"{kind} is declared twice, by {_places[kind]} and by {place}: rename one")
         if len(inspect.signature(body).parameters) != 2:
             raise TypeError(f"{kind}: {body.__name__} must take (ctx, params)")
 
@@ -235,11 +245,19 @@ def _priority(value: str | int) -> int:
 
 
 def _queue(value: Any) -> str | None:
-    return None if value is None else str(getattr(value, "name", value))
+    if value is None:
+        return None
+    queue = str(getattr(value, "name", value))
+    if queue.split(".")[0] not in QUEUES:  # no worker would ever take it
+        raise InvalidParams(f"queue={queue!r} is of no known class: begin it with one of {', '.join(QUEUES)}")
+    return queue
 
 
 def _uuid(value: Any) -> UUID | None:
-    return None if value is None else UUID(str(value))
+    try:
+        return None if value is None else UUID(str(value))
+    except ValueError:
+        raise InvalidParams(f"{str(value)!r} is no job id: use a UUID, or leave the id away") from None
 
 
 def _moment(at: Any, seconds: float | None = None) -> datetime | None:
@@ -250,5 +268,8 @@ def _moment(at: Any, seconds: float | None = None) -> datetime | None:
         return None
     if isinstance(at, int | float):
         return datetime.now(UTC) + timedelta(seconds=at)
-    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+    try:
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+    except ValueError:
+        raise InvalidParams(f"{at!r} is no point in time: use a datetime, ISO 8601 or a number of seconds") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
