@@ -1,12 +1,14 @@
 """Fixtures for every test: a home folder for the run, and real servers for the tests that ask for them."""
 
 import os
-import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import leftovers
 
 HOME = pytest.StashKey[Path]()
 
@@ -18,14 +20,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
         del os.environ[name]
-    config.stash[HOME] = Path(tempfile.mkdtemp(prefix="gristmill-test-"))
+    leftovers.sweep()
+    config.stash[HOME] = Path(tempfile.mkdtemp(prefix=leftovers.PREFIX))
+    leftovers.claim(config.stash[HOME])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped run tears its fixtures down too
     os.environ["GRISTMILL_HOME"] = str(config.stash[HOME])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     home = config.stash.get(HOME, None)
     if home is not None:
-        shutil.rmtree(home, ignore_errors=True)
+        leftovers.end(home)
 
 
 @pytest.fixture(scope="session")
