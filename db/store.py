@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ class ArtifactStore:
     """Artifacts under one fsspec URL. Remote ones are downloaded once and kept under `home`."""
 
     def __init__(self, url: str, home: Path) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(url)
+        # Other processes write as well: a listing that was kept would hide what they stored.
+        self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self.local = isinstance(self.fs, LocalFileSystem)
         self._cache = home / "artifact-cache"
 
@@ -47,7 +49,10 @@ class ArtifactStore:
         manifest_file = folder / "manifest.json"
         if not manifest_file.exists():
             raise ArtifactError(f"{folder} has no manifest.json: write one that says what the artifact is")
-        manifest = json.loads(manifest_file.read_text())
+        try:
+            manifest = json.loads(manifest_file.read_text())
+        except ValueError as error:
+            raise ArtifactError(f"{manifest_file} is not JSON: {error}: write it again") from None
         files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         size = sum((folder / name).stat().st_size for name in files)
@@ -78,10 +83,18 @@ class ArtifactStore:
         return bool(self.fs.exists(f"{self.root}/{digest}/manifest.json"))
 
     def delete(self, digest: str) -> None:
-        """Remove the artifact; no error when it is gone already."""
+        """Remove the artifact; no error when it is gone already. Never half visible: its manifest goes first."""
         _check(digest)
-        if self.fs.exists(f"{self.root}/{digest}"):
-            self.fs.rm(f"{self.root}/{digest}", recursive=True)
+        place = f"{self.root}/{digest}"
+        with suppress(FileNotFoundError):
+            if not self.local:
+                self.fs.rm_file(f"{place}/manifest.json")
+                self.fs.rm(place, recursive=True)
+                return
+            condemned = Path(self.root) / ".partial" / uuid4().hex
+            condemned.parent.mkdir(exist_ok=True)
+            Path(place).rename(condemned)
+            shutil.rmtree(condemned)
 
     def list(self) -> list[str]:
         """The digests of all artifacts in the store."""
@@ -122,7 +135,8 @@ class Checkpoints:
 
     def save(self, folder: Path) -> None:
         """Keep a copy of the folder; the ones before are removed once it is complete."""
-        before = self._names()
+        # Those that an attempt left half-written count as well: the next one must not mix with their files.
+        before = self._numbered()
         name = f"{int(before[-1]) + 1 if before else 1:08d}"
         target = f"{self._base}/{name}"
         for path in sorted(folder.rglob("*")):
@@ -143,7 +157,9 @@ class Checkpoints:
             return Path(place)
         target = self._store._cache / "checkpoints" / self._base.rsplit("/", 1)[-1] / names[-1]
         if not target.exists():
-            self._store.fs.get(f"{place}/", f"{target}/", recursive=True)
+            partial = target.with_name(f".{uuid4().hex}")
+            self._store.fs.get(f"{place}/", f"{partial}/", recursive=True)
+            partial.rename(target)
         return target
 
     def clear(self) -> None:
@@ -152,10 +168,13 @@ class Checkpoints:
             self._store.fs.rm(self._base, recursive=True)
 
     def _names(self) -> list[str]:
+        return [name for name in self._numbered() if self._store.fs.exists(f"{self._base}/{name}/.complete")]
+
+    def _numbered(self) -> list[str]:
         if not self._store.fs.exists(self._base):
             return []
         names = [str(path).rstrip("/").rsplit("/", 1)[-1] for path in self._store.fs.ls(self._base, detail=False)]
-        return sorted(n for n in names if n.isdigit() and self._store.fs.exists(f"{self._base}/{n}/.complete"))
+        return sorted(name for name in names if name.isdigit())
 
 
 def _check(digest: str) -> None:

@@ -1,0 +1,175 @@
+"""The artifact store, in a folder and in a bucket: stored once, never half visible, and no way out of it."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from db.store import ArtifactError, ArtifactStore, Checkpoints
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        host, port = server.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="artifacts")
+        yield "artifacts"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return f"file://{tmp_path}/store"
+    return f"s3://{request.getfixturevalue('bucket')}/{tmp_path.name}"
+
+
+@pytest.fixture
+def store(url: str, tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(url, tmp_path / "home")
+
+
+def made(folder: Path, weights: str = "w") -> Path:
+    (folder / "deep").mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"kind": "test"}))
+    (folder / "deep" / "weights").write_text(weights)
+    return folder
+
+
+def test_what_is_stored_comes_back(store: ArtifactStore, tmp_path: Path) -> None:
+    stored = store.put(made(tmp_path / "a"))
+
+    fetched = store.fetch(stored.digest)
+
+    assert (fetched / "deep" / "weights").read_text() == "w"
+    assert stored.manifest == {"kind": "test"}
+    assert stored.size_bytes == len('{"kind": "test"}') + 1
+    assert store.list() == [stored.digest]
+    assert store.fetch(stored.digest) == fetched
+
+
+def test_the_same_content_is_stored_once(store: ArtifactStore, tmp_path: Path) -> None:
+    first, second = store.put(made(tmp_path / "a")), store.put(made(tmp_path / "b"))
+    other = store.put(made(tmp_path / "c", "different"))
+
+    assert first.digest == second.digest
+    assert sorted(store.list()) == sorted([first.digest, other.digest])
+
+
+def test_writers_at_once_agree(store: ArtifactStore, tmp_path: Path) -> None:
+    folders = [made(tmp_path / str(number)) for number in range(8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        digests = {stored.digest for stored in pool.map(store.put, folders)}
+
+    assert store.list() == sorted(digests)
+    assert len(digests) == 1
+    assert (store.fetch(*digests) / "deep" / "weights").read_text() == "w"
+
+
+def test_another_process_sees_what_is_stored_and_deleted(url: str, store: ArtifactStore, tmp_path: Path) -> None:
+    stored = store.put(made(tmp_path / "a"))
+    assert store.list() == [stored.digest]
+    type(store.fs).clear_instance_cache()  # or both would share one, with what it remembers
+    other = ArtifactStore(url, tmp_path / "other")
+
+    second = other.put(made(tmp_path / "b", "second"))
+    assert store.exists(second.digest)
+    assert second.digest in store.list()
+    other.delete(stored.digest)
+
+    assert not store.exists(stored.digest)
+    assert store.list() == [second.digest]
+
+
+def test_deleting_twice_is_no_error(store: ArtifactStore, tmp_path: Path) -> None:
+    stored = store.put(made(tmp_path / "a"))
+
+    store.delete(stored.digest)
+    store.delete(stored.digest)
+
+    with pytest.raises(ArtifactError, match="is not in the store"):
+        store.fetch(stored.digest)
+
+
+@pytest.mark.parametrize("digest", ["../../etc/passwd", "", "..", "a" * 63, "A" * 64, "a" * 64 + "/x", "a" * 64 + "\n"])
+def test_what_is_no_digest_is_refused(store: ArtifactStore, digest: str) -> None:
+    for ask in (store.fetch, store.exists, store.delete):
+        with pytest.raises(ArtifactError, match="expected 64 hexadecimal digits"):
+            ask(digest)
+
+
+def test_a_folder_without_or_with_a_truncated_manifest_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    folder = made(tmp_path / "a")
+    (folder / "manifest.json").write_text('{"kind": ')
+    with pytest.raises(ArtifactError, match=r"manifest\.json is not JSON"):
+        store.put(folder)
+
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
+        store.put(folder)
+    assert store.list() == []
+
+
+def test_a_store_that_was_never_written_is_empty(store: ArtifactStore) -> None:
+    assert store.list() == []
+    store.probe()
+    assert store.list() == []
+
+
+def killed(*args: object) -> None:
+    raise OSError("killed")
+
+
+def checkpoint(folder: Path, text: str, *, extra: bool = False) -> Path:
+    folder.mkdir()
+    (folder / "state").write_text(text)
+    if extra:
+        (folder / "extra").write_text(text)
+    return folder
+
+
+def test_the_newest_checkpoint_wins_and_is_alone(store: ArtifactStore, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(store, "job")
+    assert checkpoints.load() is None
+
+    for number in range(3):
+        checkpoints.save(checkpoint(tmp_path / str(number), str(number)))
+
+    loaded = Checkpoints(store, "job").load()
+    assert loaded is not None
+    assert (loaded / "state").read_text() == "2"
+    assert checkpoints._names() == ["00000003"]
+    checkpoints.clear()
+    assert checkpoints.load() is None
+
+
+def test_a_half_written_checkpoint_neither_wins_nor_leaves_its_files(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(store, "job")
+    checkpoints.save(checkpoint(tmp_path / "good", "good"))
+    with monkeypatch.context() as patch:
+        patch.setattr(store.fs, "pipe", killed)
+        with pytest.raises(OSError, match="killed"):
+            checkpoints.save(checkpoint(tmp_path / "half", "half", extra=True))
+
+    loaded = checkpoints.load()
+    assert loaded is not None
+    assert (loaded / "state").read_text() == "good"
+
+    checkpoints.save(checkpoint(tmp_path / "next", "next"))
+    loaded = checkpoints.load()
+    assert loaded is not None
+    assert sorted(path.name for path in loaded.iterdir() if path.name != ".complete") == ["state"]
+    assert (loaded / "state").read_text() == "next"
