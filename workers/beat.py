@@ -4,6 +4,7 @@ The job's id is derived from the entry's name and the moment that the tick was d
 same tick meets the first one's row and is dropped.
 """
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -11,12 +12,14 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import structlog
 from celery.beat import PersistentScheduler, ScheduleEntry
 from celery.schedules import crontab, schedule
+from sqlalchemy.exc import OperationalError
 
 from broker.job import Job
 from db.ledger import DuplicateId
 
 log = structlog.get_logger()
 
+RETRY_S = 2.0
 _LONGEST_SEARCH = timedelta(days=366)
 
 
@@ -50,14 +53,18 @@ class Scheduler(PersistentScheduler):
     """Celery's scheduler (its file remembers the last runs, so that a tick missed while down is made up for)."""
 
     def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
-        """Submit the entry's tick, unless another beat has."""
+        """Submit the entry's tick, unless another beat has; waits while Postgres is away, where Celery drops it."""
         task = self.app.tasks.get(entry.task)
         if not isinstance(task, Job):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         job_id = tick_id(entry.name, entry.schedule, datetime.now(UTC))
         entry = self.reserve(entry) if advance else entry
-        try:
-            return task.apply_async(entry.args, entry.kwargs, task_id=str(job_id), **entry.options)
-        except DuplicateId:
-            log.info("tick_taken", entry=entry.name, job_id=str(job_id))
-            return self.app.AsyncResult(str(job_id))
+        while True:
+            try:
+                return task.apply_async(entry.args, entry.kwargs, task_id=str(job_id), **entry.options)
+            except DuplicateId:
+                log.info("tick_taken", entry=entry.name, job_id=str(job_id))
+                return self.app.AsyncResult(str(job_id))
+            except OperationalError as error:
+                log.warning("postgres_away", entry=entry.name, reason=str(error).split("\n")[0])
+                time.sleep(RETRY_S)
