@@ -1,0 +1,129 @@
+"""Declaring a job: every mistake is an error at import that names the value and the remedy."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from broker.errors import InvalidParams, UnknownJob
+from broker.job import Job, Params, declared, find, job
+
+
+class Two(Params):
+    """Two numbers."""
+
+    x: int
+    y: int = Field(1, ge=0)
+
+
+def declare(kind: str = "unit.bad", **options: Any) -> Job:
+    def body(ctx: object, params: Two) -> None: ...
+
+    return job(kind, **{"params": Two, "queue": "cpu", **options})(body)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"queue": "gppu"}, "unit.bad: queue='gppu' is of no known class: begin it with one of gpu, cpu"),
+        ({"priority": "high"}, "unit.bad: priority='high': use one of interactive, normal, bulk"),
+        ({"max_attempts": 0}, "unit.bad: max_attempts=0: a job starts at least once"),
+        ({"backoff": -1}, "unit.bad: backoff=-1: give seconds, 0 or more"),
+        ({"time_limit": 0}, "unit.bad: time_limit=0: give seconds, or None for no limit"),
+        ({"key": "{z}"}, "unit.bad: key='{z}' names 'z', which is no field of Two"),
+        ({"key": "{}"}, "unit.bad: key='{}' names '', which is no field of Two"),
+    ],
+)
+def test_a_bad_option_fails_at_import(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(line)):
+        declare(**options)
+
+
+def test_an_unknown_option_fails_at_import() -> None:
+    with pytest.raises(TypeError, match="retries"):
+        declare(retries=3)
+
+
+def test_a_body_takes_a_context_and_parameters() -> None:
+    def body(params: Two) -> None: ...
+
+    with pytest.raises(TypeError, match=r"unit\.bad: body must take \(ctx, params\)"):
+        job("unit.bad", params=Two, queue="cpu")(body)
+
+
+def test_a_kind_is_declared_once() -> None:
+    def first(ctx: object, params: Two) -> None: ...
+
+    def second(ctx: object, params: Two) -> None: ...
+
+    job("unit.once", params=Two, queue="cpu")(first)
+    with pytest.raises(ValueError, match=r"unit\.once is declared twice, by .*first and by .*second: rename one"):
+        job("unit.once", params=Two, queue="cpu")(second)
+
+
+def test_a_declared_job_is_found_by_its_kind_and_its_body_is_the_plain_function() -> None:
+    declare("unit.found", key="{x:03d}")
+
+    assert "unit.found" in declared()
+    assert find("unit.found").body(None, Two(x=1)) is None
+    with pytest.raises(UnknownJob, match=r"unknown job 'unit\.fund': did you mean unit\.found"):
+        find("unit.fund")
+
+
+def test_what_a_submission_records() -> None:
+    task = declare("unit.recorded", key="{x:03d}", queue="gpu.edit", time_limit=5, max_attempts=7, backoff=3)
+
+    new = task.new(Two(x=4), priority=4)
+
+    assert (new.kind, new.queue, new.priority, new.key) == ("unit.recorded", "gpu.edit", 3, "unit.recorded:004")
+    assert (new.params, new.time_limit_s, new.max_attempts, new.backoff_s) == ({"x": 4, "y": 1}, 5, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"queue": "cppu"}, "queue='cppu' is of no known class: begin it with one of gpu, cpu"),
+        ({"task_id": "mine"}, "'mine' is no job id: use a UUID, or leave the id away"),
+        ({"eta": "tomorrow"}, "'tomorrow' is no point in time: use a datetime, ISO 8601 or a number of seconds"),
+        ({"priority": "soon"}, "priority='soon': use one of interactive, normal, bulk"),
+    ],
+)
+def test_a_bad_option_of_a_submission_is_refused_before_anything_is_asked(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(InvalidParams) as refused:
+        declare("unit.refusing").apply_async((1,), **options)
+
+    assert str(refused.value) == line
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(2030, 1, 1, 12),
+        datetime(2030, 1, 1, 12, tzinfo=UTC),
+        "2030-01-01T13:00:00+01:00",
+        "2030-01-01T12:00Z",
+    ],
+)
+def test_a_moment_without_a_zone_is_utc(at: object) -> None:
+    from broker.job import _moment
+
+    assert _moment(at) == datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def test_seconds_are_from_now() -> None:
+    from broker.job import _moment
+
+    now = datetime.now(UTC)
+    for moment in (_moment(None, 60), _moment(60)):
+        assert moment is not None
+        assert timedelta(seconds=59) < moment - now < timedelta(seconds=70)
+    assert _moment(None) is None
+
+
+def test_a_queue_may_be_kombus_own() -> None:
+    from broker.job import _queue
+
+    assert _queue(SimpleNamespace(name="gpu.edit")) == "gpu.edit"
