@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from broker.canvas import cancel, settled
+from broker.identity import worker_name
 from broker.submit import ambient
 from db import barrier, ledger, listen
 from db.engine import autocommit
@@ -50,7 +51,11 @@ class LedgerBackend(BaseBackend):
         try:
             if isinstance(exc, WorkerLostError | TimeLimitExceeded):
                 with autocommit() as connection:
-                    settled(ledger.lose(connection, UUID(task_id), _hostname(request), _loss(exc)))
+                    settled(
+                        ledger.lose(
+                            connection, UUID(task_id), worker_name(getattr(request, "hostname", "")), _loss(exc)
+                        )
+                    )
             elif isinstance(exc, NotRegistered):
                 message = f"no job {exc.args[0]!r} is declared on the worker that received it: deploy its code there"
                 with autocommit() as connection:
@@ -175,7 +180,3 @@ def _loss(exc: WorkerLostError | TimeLimitExceeded) -> dict[str, Any]:
     if "SIGKILL" in said or "signal 9" in said:
         said = "the job's process was killed by signal 9, probably out of memory"
     return describe(exc, said)
-
-
-def _hostname(request: Any) -> str:
-    return str(getattr(request, "hostname", None) or "")

@@ -123,7 +123,9 @@ _DETAIL = text(f"""
 _HISTORY = text("""
     SELECT at, from_state, to_state, attempt, worker, error FROM job_event WHERE job_id = :id ORDER BY id""")
 
-_CHILDREN = text("SELECT state, count(*) FROM job WHERE parent_id = :id GROUP BY state")
+_CHILDREN = text("""
+    SELECT state, count(*) FROM job WHERE group_id IN (SELECT group_id FROM barrier WHERE parent_id = :id)
+    GROUP BY state""")
 
 # Bounds instead of LIKE: the primary key's index answers.
 _BY_PREFIX = text("SELECT id FROM job WHERE id BETWEEN :first AND :last ORDER BY id LIMIT 3")

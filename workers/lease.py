@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from broker.app import app
 from broker.canvas import settled
+from broker.identity import begin, worker_name
 from broker.settings import settings
 from db import ledger
 from db.engine import autocommit
@@ -75,7 +76,7 @@ class Keeper:
         log.warning("cancelled_by_force", job_id=str(job_id), pid=pid)
         with autocommit() as connection:
             revoked = ledger.revoke(connection, job_id, attempt)
-        if revoked and pid is not None:
+        if revoked and pid is not None and self._active().get(job_id) == pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         settled(revoked)
@@ -104,7 +105,8 @@ class LeaseStep(bootsteps.StartStopStep):
     """Ties a keeper to the worker. It keeps renewing while a warm shutdown waits for running jobs."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
-        self.keeper = Keeper(str(parent.hostname), _active_requests)
+        begin()
+        self.keeper = Keeper(worker_name(parent.hostname), _active_requests)
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:

@@ -17,6 +17,7 @@ from broker import canvas
 from broker.backend import describe
 from broker.context import Context
 from broker.errors import Cancelled, InvalidParams, JobError, LeaseLost, Suspended
+from broker.identity import worker_name
 from broker.job import Job, set_runner
 from broker.params import parse
 from broker.settings import settings
@@ -37,7 +38,7 @@ def run(task: Job) -> Any:
 
     Raises Ignore when there is nothing to do for this message, Retry or the body's own error when the attempt failed.
     """
-    job_id, worker = UUID(task.request.id), str(task.request.hostname)
+    job_id, worker = UUID(task.request.id), worker_name(task.request.hostname)
     claimed = _persist(lambda on: ledger.claim(on, job_id, worker, settings().lease_seconds))
     if claimed is None:
         raise Ignore(f"{job_id} is not to be run now: another delivery took it, or it is final")
