@@ -166,9 +166,12 @@ class RunContext:
         return self._checkpoints.load()
 
     def clear_checkpoints(self) -> None:
-        """The job is done and needs them no more."""
+        """The job is done and needs them no more; that the store is away now does not undo what was done."""
         if "_checkpoints" in self.__dict__:
-            self._checkpoints.clear()
+            try:
+                self._checkpoints.clear()
+            except OSError as error:
+                log.warning("checkpoints_left", reason=str(error).split("\n")[0])
 
     @property
     def _root_id(self) -> UUID:

@@ -68,8 +68,8 @@ def _run(task: Job, claimed: Claimed, worker: str) -> Any:
     if not _persist(lambda on: ledger.succeed(on, claimed.id, claimed.attempt, result)):
         log.warning("result_refused", reason="the lease was lost before the end")
         raise Ignore("lease lost")
-    ctx.clear_checkpoints()
     _follow(claimed)
+    ctx.clear_checkpoints()
     return result
 
 
