@@ -191,7 +191,8 @@ def job(
             raise ValueError(f"{kind}: key={key!r} names {name!r}, which is no field of {params.__name__}")
 
     def declare(body: Callable[..., Any]) -> Job:
-        place = f"{body.__module__}.{body.__qualname__}"
+        # By file, not module: a script's own jobs are imported as __main__ and again by their name.
+        place = f"{body.__qualname__} in {body.__code__.co_filename}"
         if _places.setdefault(kind, place) != place:  # Celery would keep the first and say nothing
             raise ValueError(f"{kind} is declared twice, by {_places[kind]} and by {place}: rename one")
         if len(inspect.signature(body).parameters) != 2:

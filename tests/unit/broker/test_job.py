@@ -60,8 +60,19 @@ def test_a_kind_is_declared_once() -> None:
     def second(ctx: object, params: Two) -> None: ...
 
     job("unit.once", params=Two, queue="cpu")(first)
-    with pytest.raises(ValueError, match=r"unit\.once is declared twice, by .*first and by .*second: rename one"):
+    with pytest.raises(ValueError, match=r"unit\.once is declared twice, by .*first in .* and by .*second in "):
         job("unit.once", params=Two, queue="cpu")(second)
+
+
+def test_a_module_that_is_imported_twice_declares_its_jobs_once() -> None:
+    """A script is __main__, and its workers' import of it has its name."""
+
+    def body(ctx: object, params: Two) -> None: ...
+
+    job("unit.twice", params=Two, queue="cpu")(body)
+    body.__module__ = "__main__"
+
+    assert job("unit.twice", params=Two, queue="cpu")(body).name == "unit.twice"
 
 
 def test_a_declared_job_is_found_by_its_kind_and_its_body_is_the_plain_function() -> None:
