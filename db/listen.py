@@ -54,4 +54,7 @@ def _listening(connection: Connection, job_id: UUID) -> Iterator[psycopg.Connect
     try:
         yield raw
     finally:
-        connection.exec_driver_sql(f"UNLISTEN {channel}")
+        if raw.closed or connection.invalidated:  # lost: the pool must not keep it, and nothing can be said on it
+            connection.invalidate()
+        else:
+            connection.exec_driver_sql(f"UNLISTEN {channel}")

@@ -96,6 +96,7 @@ def test_an_attempt_that_failed_is_sent_again_when_it_is_due() -> None:
         claimed = ledger.claim(connection, UUID(result.id), "w", 60)
         assert claimed is not None
         ledger.fail(connection, claimed.id, claimed.attempt, {"type": "E", "message": "m"}, permanent=False)
+        connection.execute(text("UPDATE job SET run_at = now() + interval '1 hour'"))
     with make_client() as client:
         client.flushall()
     assert relay.tick().sent == 0
