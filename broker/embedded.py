@@ -121,11 +121,13 @@ def _launch(home: Path, data: Path) -> None:
 
 
 def _await_answer(home: Path, data: Path) -> None:
-    log = data / "server.log"
+    log, pid_file = data / "server.log", data / "redis.pid"
     began = time.monotonic()
     while not running(home):
         waited = time.monotonic() - began
-        # It writes its pid file before it loads its data; none after so long means that it gave up.
-        if waited > START_SECONDS or (waited > 5 and _process(home) is None):
+        # It writes its pid file, then loads its data: a pid without a process means that it gave up.
+        written = pid_file.exists() and bool(pid_file.read_text().strip())
+        gave_up = (written or waited > 5) and _process(home) is None
+        if gave_up or waited > START_SECONDS:
             raise ServerError(f"Redis does not start: {last_lines(log)}: see {log}")
         time.sleep(0.02)
