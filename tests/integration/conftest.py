@@ -9,6 +9,11 @@ import pytest
 from tests.processes import JOBS, Process, start_relay, start_worker
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with the session's worker come last: once it runs, it takes any job that another test submits."""
+    items.sort(key=lambda item: "worker" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def declared_jobs() -> None:
     """This process knows the tests' jobs as its workers do."""

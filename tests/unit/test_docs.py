@@ -1,0 +1,34 @@
+"""The documents keep what they promise: every setting is in them, and the README's examples are the real files."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+import broker.settings
+import db.settings
+import workers.settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("settings", [db.settings.Settings, broker.settings.Settings, workers.settings.Settings])
+def test_every_setting_is_documented(settings: type[BaseSettings]) -> None:
+    documented = set(re.findall(r"^\| `(GRISTMILL_\w+)`", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
+
+    assert {f"GRISTMILL_{name}".upper() for name in settings.model_fields} <= documented
+
+
+def test_the_readmes_examples_are_the_examples() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    files = [path.read_text() for path in sorted((ROOT / "examples").glob("*.py"))]
+
+    shown = [block for block in blocks if any(block.strip() in file for file in files)]
+    assert len(shown) == len(files) == 2
+
+
+def test_the_documents_link_to_what_exists() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
