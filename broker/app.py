@@ -4,6 +4,8 @@ from typing import Any
 
 from celery import Celery
 
+from broker.log import configure
+
 
 class App(Celery):
     """Celery, except that a job that is sent by its name is recorded in the ledger like any other."""
@@ -17,5 +19,6 @@ class App(Celery):
         return find(name).apply_async(args, kwargs, **options)
 
 
+configure()
 app = App("gristmill", control="broker.control:Control", set_as_current=True)
 app.config_from_object("celeryconfig")

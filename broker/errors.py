@@ -5,11 +5,11 @@ GristmillError
 ├── UnknownJob         no declared job has this name
 ├── JobError           raised by a body: permanent, not retried (bad input found late)
 ├── ChainError         recorded for a link whose predecessor failed: it is not run
-├── WorkerLost         recorded by the relay: a worker or its machine went away
-└── Interrupted        ends a run of a body from inside; never shown to users
-    ├── Cancelled      the job's cancellation was requested
-    ├── LeaseLost      another attempt holds the job now: whatever this one writes is refused
-    └── Suspended      the body waits for its fan-out's children
+└── WorkerLost         recorded by the relay: a worker or its machine went away
+Interrupted            ends a run of a body from inside; a BaseException: `except Exception` lets it pass
+├── Cancelled          the job's cancellation was requested
+├── LeaseLost          another attempt holds the job now: whatever this one writes is refused
+└── Suspended          the body waits for its fan-out's children
 """
 
 
@@ -37,7 +37,7 @@ class WorkerLost(GristmillError):
     """The worker that ran a job went away."""
 
 
-class Interrupted(GristmillError):
+class Interrupted(BaseException):
     """Ends the body's run; the runner decides what becomes of the job."""
 
 
