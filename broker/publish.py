@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from kombu.exceptions import OperationalError
 
 from broker.app import app
-from db.ledger import Nudge
+from db.outbox import Nudge
 
 _NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _BODY = base64.b64encode(json.dumps([[], {}, _NOTHING]).encode()).decode()

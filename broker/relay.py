@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from broker import canvas
 from broker.publish import lengths, queued_ids
 from broker.submit import send
-from db import barrier, ledger
+from db import barrier, ledger, outbox
 from db.engine import autocommit
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ def send_due() -> int:
     sent = 0
     while True:
         with autocommit() as connection:
-            nudges = ledger.take_due(connection, BATCH)
+            nudges = outbox.take_due(connection, BATCH)
         if not send(nudges):
             return sent
         sent += len(nudges)
@@ -81,7 +81,7 @@ def reconcile(older_s: float = MISSING_AFTER_S) -> int:
     Redis is asked for its lengths, and only where they fall short of the ledger's count for the messages themselves.
     """
     with autocommit() as connection:
-        sent = ledger.sent_counts(connection, older_s)
+        sent = outbox.sent_counts(connection, older_s)
     waiting = lengths(sent)
     lost = 0
     for queue, count in sent.items():
@@ -89,9 +89,9 @@ def reconcile(older_s: float = MISSING_AFTER_S) -> int:
             continue
         present = queued_ids(queue)  # read before the ledger: a job taken in between is no longer in its answer
         with autocommit() as connection:
-            missing = ledger.sent_ids(connection, queue, older_s) - present
+            missing = outbox.sent_ids(connection, queue, older_s) - present
             if missing:
-                ledger.unsend(connection, missing)
+                outbox.unsend(connection, missing)
                 log.warning("nudges_lost", queue=queue, count=len(missing))
         lost += len(missing)
     return lost

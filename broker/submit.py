@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from broker.errors import InvalidParams
 from broker.publish import publish
-from db import ledger
+from db import ledger, outbox
 from db.engine import autocommit
-from db.ledger import NewJob, Nudge
+from db.ledger import NewJob
+from db.outbox import Nudge
 
 log = structlog.get_logger()
 _ambient: ContextVar[Session | None] = ContextVar("gristmill_session", default=None)
@@ -87,7 +88,7 @@ def send(nudges: Sequence[Nudge]) -> bool:
         log.warning("nudges_not_sent", count=len(nudges), reason=str(error), remedy="the relay will send them")
         try:
             with autocommit() as connection:
-                ledger.unsend(connection, [each.id for each in nudges])
+                outbox.unsend(connection, [each.id for each in nudges])
         except PostgresError as away:  # the jobs are recorded all the same, and the relay misses their messages
             log.warning("nudges_not_marked", count=len(nudges), reason=str(away).split("\n")[0])
         return False

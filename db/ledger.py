@@ -14,7 +14,7 @@ or inside a caller's transaction.
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
@@ -76,20 +76,6 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Nudge:
-    """What a message in Redis says: which job, of what kind, on which queue."""
-
-    id: UUID
-    kind: str
-    queue: str
-    priority: int
-    params: dict[str, Any] = field(default_factory=dict)
-    time_limit_s: float | None = None
-    root_id: UUID | None = None
-    parent_id: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Lost:
     """A job taken back from a worker that no longer holds it."""
 
@@ -118,9 +104,6 @@ _SUBMIT = text("""
 
 _LIVE_WITH_KEY = text("""
     SELECT key, id FROM job WHERE key = ANY(:keys) AND state IN ('PENDING', 'STARTED', 'RETRY')""")
-
-_UNSEND = text("""
-    UPDATE job SET sent_at = NULL WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY')""")
 
 _CLAIM = text("""
     UPDATE job SET state = 'STARTED', attempt = attempt + 1, worker = :worker, started_at = now(),
@@ -229,20 +212,6 @@ _EXPIRE = text("""
     WHERE state IN ('PENDING', 'RETRY') AND expires_at < now() AND (state = 'RETRY' OR attempt = 0)
     RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
 
-_DUE = text("""
-    UPDATE job SET sent_at = clock_timestamp()
-    WHERE id IN (SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND run_at <= now()
-                 ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED)
-    RETURNING id, kind, queue, priority, params, time_limit_s, root_id, parent_id""")
-
-_SENT_COUNTS = text("""
-    SELECT queue, count(*) FROM job
-    WHERE state IN ('PENDING', 'RETRY') AND sent_at < now() - make_interval(secs => :older_s) GROUP BY queue""")
-
-_SENT_IDS = text("""
-    SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND queue = :queue
-      AND sent_at < now() - make_interval(secs => :older_s)""")
-
 _FORGET = text("""
     UPDATE job SET result = NULL WHERE id = :id AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')""")
 
@@ -307,11 +276,6 @@ def encode(value: Any) -> str:
 def clean(text: str) -> str:
     """The text without what Postgres refuses: a message is to be kept, however odd."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def unsend(on: Executor, ids: Iterable[UUID]) -> None:
-    """The messages of these jobs did not reach Redis: the relay will send them."""
-    on.execute(_UNSEND, {"ids": list(ids)})
 
 
 def claim(on: Executor, job_id: UUID, worker: str, lease_s: float) -> Claimed | None:
@@ -409,21 +373,6 @@ def expire(on: Executor) -> list[Lost]:
 def forget(on: Executor, job_id: UUID) -> None:
     """Drop the stored result of a final job."""
     on.execute(_FORGET, {"id": job_id})
-
-
-def take_due(on: Executor, limit: int) -> list[Nudge]:
-    """Mark due, unsent jobs as sent and return their nudges; the caller hands them to Redis or calls `unsend`."""
-    return [Nudge(*row) for row in on.execute(_DUE, {"limit": limit})]
-
-
-def sent_counts(on: Executor, older_s: float) -> dict[str, int]:
-    """How many jobs of each queue were sent more than `older_s` seconds ago and not claimed."""
-    return {row[0]: row[1] for row in on.execute(_SENT_COUNTS, {"older_s": older_s})}
-
-
-def sent_ids(on: Executor, queue: str, older_s: float) -> set[UUID]:
-    """Which jobs of a queue were sent more than `older_s` seconds ago and not claimed."""
-    return set(on.execute(_SENT_IDS, {"queue": queue, "older_s": older_s}).scalars())
 
 
 def _count(on: Executor, statement: TextClause, **parameters: Any) -> int:

@@ -43,10 +43,10 @@ def run(task: Job) -> Any:
     if claimed is None:
         raise Ignore(f"{job_id} is not to be run now: another delivery took it, or it is final")
     with structlog.contextvars.bound_contextvars(job_id=str(job_id), kind=task.name, attempt=claimed.attempt):
-        return _run(task, claimed, worker)
+        return _run(task, claimed)
 
 
-def _run(task: Job, claimed: Claimed, worker: str) -> Any:
+def _run(task: Job, claimed: Claimed) -> Any:
     ctx = RunContext(claimed)
     try:
         params = parse(task.name, task.params_model, (), claimed.params)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text, update
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from broker import canvas
-from db import barrier, ledger
+from db import barrier, ledger, outbox
 from db.base import Base
 from db.engine import autocommit, engine, session
 from db.job import Job
@@ -68,7 +68,7 @@ def test_only_one_of_two_deliveries_claims(on: Connection) -> None:
 def test_a_worker_that_lost_its_lease_writes_nothing(on: Connection) -> None:
     late = claimed(on, lease_s=-1, backoff_s=0)
     ledger.rescue(on)
-    ledger.take_due(on, 10)
+    outbox.take_due(on, 10)
     current = ledger.claim(on, late.id, "other", 60)
     assert current is not None
 

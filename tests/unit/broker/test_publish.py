@@ -10,7 +10,7 @@ from kombu.transport.virtual import Message
 
 from broker.app import app
 from broker.publish import envelope
-from db.ledger import Nudge
+from db.outbox import Nudge
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
