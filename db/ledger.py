@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, CursorResult, TextClause, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -235,7 +236,7 @@ def submit(on: Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]
     standing: dict[str, UUID] = {}
     waiting = list(jobs)
     while waiting:
-        rows = json.dumps([_row(each) for each in waiting], default=str)
+        rows = to_json([_row(each) for each in waiting], inf_nan_mode="constants", fallback=str).decode()
         try:
             recorded.update((row[0], row[1]) for row in on.execute(_SUBMIT, {"rows": rows}))
         except IntegrityError as error:
