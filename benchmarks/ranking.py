@@ -7,8 +7,11 @@ neural ones use to stop. Last line: {"models": {name: {"ndcg@10": …, "hit@10":
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the workers, see workers.process.threads; before torch
 
 from jobs.recommend import data, evaluate, fit
 from jobs.recommend.baselines import BASELINES, Scorer

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ def services() -> Iterator[Path]:
     import broker.embedded
     import db.embedded
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stopped from outside, it still stops what it started
     try:
         db.embedded.start(home)
         broker.embedded.start(home)

@@ -18,7 +18,7 @@ from jobs.recommend.model import Recommender, pack
 from jobs.training.device import autocast
 
 Array = np.ndarray[Any, Any]
-BATCH = 256
+BATCH = 512
 _SCORES = 2**25  # at most in one batch, so that half a million items fit into memory
 _DIGITS = 4  # of a stored score
 
