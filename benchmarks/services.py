@@ -21,20 +21,14 @@ def services() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="gristmill-bench-"))
     os.environ.update(GRISTMILL_HOME=str(home), GRISTMILL_JOBS="benchmarks.jobs")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    import broker.embedded
-    import db.embedded
+    from workers.up import start_servers, stop_servers
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stopped from outside, it still stops what it started
     try:
-        db.embedded.start(home)
-        broker.embedded.start(home)
-        from db.migrate import upgrade
-
-        upgrade()
+        start_servers(say=lambda _: None)
         yield home
     finally:
-        broker.embedded.stop(home)
-        db.embedded.stop(home)
+        stop_servers()
         shutil.rmtree(home, ignore_errors=True)
 
 

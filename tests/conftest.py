@@ -36,20 +36,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def services(request: pytest.FixtureRequest) -> Iterator[Path]:
     """Real PostgreSQL and Redis, migrated; yields the home folder that they run under."""
-    import broker.embedded
-    import db.embedded
+    from workers.up import start_servers, stop_servers
 
-    home = request.config.stash[HOME]
     try:
-        db.embedded.start(home)
-        broker.embedded.start(home)
-        from db.migrate import upgrade
-
-        upgrade()
-        yield home
+        start_servers(say=lambda _: None)
+        yield request.config.stash[HOME]
     finally:
-        broker.embedded.stop(home)
-        db.embedded.stop(home)
+        stop_servers()
 
 
 @pytest.fixture

@@ -4,24 +4,11 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from db.engine import session
-from db.job import Job, JobEvent
 from tests import jobs
+from tests.rows import row, starts
 
 pytestmark = pytest.mark.usefixtures("worker")
-
-
-def row(job_id: str) -> Job:
-    with session() as opened:
-        return opened.scalars(select(Job).where(Job.id == job_id)).one()
-
-
-def starts(job_id: str) -> int:
-    with session() as opened:
-        events = opened.scalars(select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.to_state == "STARTED"))
-        return len(list(events))
 
 
 @pytest.mark.parametrize(
