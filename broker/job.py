@@ -225,7 +225,8 @@ def find(kind: str) -> Job:
     known = declared()
     if kind not in known:
         near = difflib.get_close_matches(kind, known, 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"declared are {', '.join(known)}"
+        listed = f"declared are {', '.join(known)}; name modules of your own in GRISTMILL_JOBS"
+        hint = f"did you mean {' or '.join(near)}?" if near else listed
         raise UnknownJob(f"unknown job {kind!r}: {hint}")
     return known[kind]
 

@@ -37,26 +37,33 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out = Console(highlight=False)
     try:
-        with_processes(lambda: story(out), keep=keep, say=lambda line: out.print(line, style="dim", soft_wrap=True))
+        stopped = with_processes(lambda: story(out), keep, lambda line: out.print(line, style="dim", soft_wrap=True))
     except (SettingsError, GristmillError, CeleryError) as error:
         Console(stderr=True).print(f"demo: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
-    out.print(farewell(keep))
+    out.print(farewell(stopped))
     return 0
 
 
-def with_processes(work: Callable[[], None], *, keep: bool, say: Callable[[str], None]) -> None:
-    """Start the Procfile's processes in the background, work, and stop them unless they are to stay."""
-    up.detach(say)
+def with_processes(work: Callable[[], None], keep: bool, say: Callable[[str], None]) -> bool:
+    """Start the Procfile's processes in the background, work, and stop them unless they are to stay.
+
+    What was running before stays as it is: it is somebody's. Returns whether they were stopped.
+    """
+    say(f"starting PostgreSQL, Redis and the Procfile's processes under {settings().home} …")
+    ours = up.detach(say if keep else lambda _: None)
     try:
         work()
     except BaseException:
-        up.down(say)
+        if ours:
+            up.down(say)
         raise
-    if not keep:
+    if ours and not keep:
         up.down(say)
+        return True
+    return False
 
 
 def story(out: Console) -> None:
@@ -72,7 +79,7 @@ def story(out: Console) -> None:
     out.print(
         f"trained {trained['epochs']} epochs in {train_s:.0f} s on {imported['interactions']:,} interactions of "
         f"{imported['users']} users with {imported['items']:,} films; model version {trained['version']}"
-        f" {'is' if trained['is_current'] else 'is not'} in use"
+        f" {'is in use' if trained['is_current'] else 'was ' + trained['note']}"
     )
 
 
@@ -132,9 +139,9 @@ def table(title: str, first: str, *rest: str) -> Table:
     return made
 
 
-def farewell(keep: bool) -> str:
+def farewell(stopped: bool) -> str:
     """Where to look next."""
-    if not keep:
+    if stopped:
         return f"everything is stopped; the rows stay in {settings().home}. bin/demo --keep leaves it running."
     address = flower_file(settings().home)
     lines = [

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from broker.queues import QUEUES
 from broker.settings import redis_url
-from db.settings import CLONE, SettingsError, settings
+from db.settings import CLONE, SettingsError, redact, settings
 from workers.hardware import Gpu, cores, gpus
 from workers.supervisor import Supervisor
 
@@ -60,6 +60,7 @@ def run_worker(kind: str, processes: int | None = None, each: int | None = None)
     shared = {"REMAP_SIGTERM": "SIGQUIT"}
     redis_url()  # a wrong setting is said here in one line, not by Celery in many
     settings().postgres_url()
+    _look_for_postgres()
     if kind == "cpu":
         processes, each = cpu_plan(processes, each)
         tell(f"cpu worker: {processes} process(es) x {each} thread(s)")
@@ -76,6 +77,21 @@ def run_worker(kind: str, processes: int | None = None, each: int | None = None)
     for name, env in plan.items():
         group.add(name, worker_command("gpu", name, 1), {**shared, **env})
     sys.exit(group.run())
+
+
+def _look_for_postgres() -> None:
+    """A worker waits for Postgres as for Redis, and says so: it would look healthy and run nothing."""
+    from sqlalchemy.exc import OperationalError
+
+    from db.engine import autocommit, dispose
+
+    try:
+        with autocommit():
+            pass
+    except OperationalError as error:
+        where, why = redact(settings().postgres_url()), redact(str(error.orig).strip().splitlines()[0])
+        tell(f"Postgres at {where} does not answer: {why}: no job runs until it does")
+    dispose()
 
 
 def run_relay() -> None:

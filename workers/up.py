@@ -101,13 +101,16 @@ class _Watch:
         self._look_at = time.monotonic() + WATCH_SECONDS
 
 
-def detach(say: Callable[[str], None], timeout: float = 120) -> None:
-    """Run `up` in the background and return once every worker, the relay and the servers answer."""
+def detach(say: Callable[[str], None], timeout: float = 120) -> bool:
+    """Run `up` in the background and return once every worker, the relay and the servers answer.
+
+    False when one was running already, which is left as it is.
+    """
     home = settings().home
     owner = _owner(home)
     if owner is not None:
         say(f"already running under {home} (pid {owner.pid})")
-        return
+        return False
     log = home / "log" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as file:
@@ -130,6 +133,7 @@ def detach(say: Callable[[str], None], timeout: float = 120) -> None:
             )
         time.sleep(0.2)
     say(f"running in the background, log in {log}; stop it with `gristmill down`")
+    return True
 
 
 def down(say: Callable[[str], None]) -> bool:

@@ -71,7 +71,8 @@ def load(
 
 def read_table(path: Path) -> pa.Table:
     if not path.is_file():
-        raise DataError(f"no file {str(path)!r}: give {ML_100K!r} or the path of a .csv, .tsv or .parquet file")
+        where = f"no file {str(path.absolute())!r} on the machine of this worker"
+        raise DataError(f"{where}: give {ML_100K!r} or the absolute path of a .csv, .tsv or .parquet file")
     if path.suffix in (".parquet", ".pq"):
         try:
             return pyarrow.parquet.read_table(path)

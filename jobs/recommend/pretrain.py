@@ -157,7 +157,8 @@ def _map(users: Sequence[tuple[str, str, list[str]]], loaded: Loaded) -> list[Ma
 def _nothing_known(user: Mapped, version: int) -> str:
     if not user.total:
         return f"user {user.username!r} has an empty history: import one or pass item_ids"
-    return f"user {user.username!r}: model {version} knows none of the {user.total} items: train one on newer data"
+    said = f"user {user.username!r}: model {version} knows none of the {user.total} items"
+    return f"{said}: train on data that has them, or go back with `gristmill models promote`"
 
 
 def _run(ctx: Context, loaded: Loaded, users: Sequence[Mapped], top_k: int) -> tuple[TopLists, float]:

@@ -27,6 +27,7 @@ from jobs.training.device import resolve
 
 log = structlog.get_logger()
 GATE = "ndcg@10"  # on validation, full ranking
+SHARED = 0.5  # of the items: a model in use that knows fewer was trained on something else, and comparing says nothing
 
 
 def recipe_of(params: Train) -> Recipe:
@@ -106,7 +107,8 @@ def _measure(ctx: Context, in_use: Model, split: Split) -> dict[str, float]:
     except (ArtifactError, ValueError) as error:
         log.warning("model_in_use_unusable", version=in_use.version, reason=str(error))
         return {}
-    return evaluate.on_validation(_translated(loaded, split.train.items), split)
+    known = sum(item in loaded.index for item in split.train.items) / len(split.train.items)
+    return evaluate.on_validation(_translated(loaded, split.train.items), split) | {"known_items": round(known, 4)}
 
 
 def _translated(loaded: artifact.Loaded, items: tuple[str, ...]) -> Scorer:
@@ -128,7 +130,7 @@ def _translated(loaded: artifact.Loaded, items: tuple[str, ...]) -> Scorer:
 
 def _register(ctx: Context, folder: Path, metrics: dict[str, dict[str, float]], in_use: Model | None) -> dict[str, Any]:
     stored = ctx.store.put(folder)
-    better = not in_use or metrics["validation"][GATE] >= metrics["in_use"].get(GATE, 0.0)
+    note = _objection(metrics, in_use)
     with ctx.session() as session:
         registry.record(session, stored, MODEL, ctx.job_id)
         model = registry.add(
@@ -136,9 +138,9 @@ def _register(ctx: Context, folder: Path, metrics: dict[str, dict[str, float]], 
             MODEL,
             stored.digest,
             metrics,
-            {"compared_with_version": in_use.version if in_use else None},
+            {"compared_with_version": in_use.version if in_use else None, "note": note},
             ctx.job_id,
-            promote_over=(in_use.version if in_use else None) if better else -1,
+            promote_over=-1 if note else (in_use.version if in_use else None),
         )
     # A clean-up may have deleted the same content between `put` and the commit that now protects it.
     if not ctx.store.exists(stored.digest):
@@ -146,10 +148,25 @@ def _register(ctx: Context, folder: Path, metrics: dict[str, dict[str, float]], 
     return _result(model)
 
 
+def _objection(metrics: dict[str, dict[str, float]], in_use: Model | None) -> str | None:
+    """Why the new model must not come into use by itself; None when it may."""
+    if in_use is None or not metrics["in_use"]:  # one that cannot be loaded serves nobody
+        return None
+    score, known = metrics["in_use"][GATE], metrics["in_use"]["known_items"]
+    if known < SHARED:
+        said = f"version {in_use.version} in use knows {known:.0%} of these items, so the two cannot be compared"
+    elif metrics["validation"][GATE] < score:
+        said = f"version {in_use.version} in use ranks better on this validation ({GATE} {score:.4f})"
+    else:
+        return None
+    return f"not taken into use: {said}; `gristmill models promote {MODEL} VERSION` does so all the same"
+
+
 def _result(model: Model) -> dict[str, Any]:
     return {
         "version": model.version,
         "is_current": model.is_current,
+        "note": model.lineage.get("note"),
         "artifact": model.artifact_digest,
         "metrics": model.metrics,
     }

@@ -1,5 +1,6 @@
 """Which errors are expected, and the one line that each gets."""
 
+import os
 from typing import Any
 
 FAILED, USAGE = 1, 2
@@ -23,6 +24,8 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return _usage(error), error.exit_code
     if isinstance(error, InvalidParams | UnknownJob | NotFound | SettingsError):
         return _first(error), USAGE
+    if isinstance(error, ModuleNotFoundError) and (named := os.environ.get("GRISTMILL_JOBS")):
+        return f"GRISTMILL_JOBS={named}: {error.msg}: put its folder on PYTHONPATH, or correct the name", USAGE
     if isinstance(error, GristmillError | ServerError):
         return _first(error), FAILED
     if isinstance(error, sqlalchemy.exc.OperationalError):

@@ -70,6 +70,18 @@ def test_a_better_model_comes_into_use_and_a_worse_one_does_not(trained: dict[st
     assert versions() == [(1, False), (2, True), (3, False)]
 
 
+def test_a_model_of_other_data_does_not_replace_the_one_in_use_by_itself(
+    trained: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [f"v{user},j{(user + step) % 20},{step}" for user in range(20) for step in range(6)]
+    (tmp_path / "other.csv").write_text("\n".join(["user,item,timestamp", *rows]))
+
+    other = run(train, data=str(tmp_path / "other.csv"), preset="quick")
+
+    assert other["note"].startswith("not taken into use: version 1 in use knows 0% of these items")
+    assert versions() == [(1, True), (2, False)]
+
+
 @pytest.mark.parametrize("model", ["sasrec", "bert4rec"])
 def test_both_models_train(imported: dict[str, Any], events: Path, model: str) -> None:
     assert run(train, data=str(events), model=model, preset="quick")["version"] == 1
@@ -122,7 +134,7 @@ def test_an_attempt_after_the_registration_registers_nothing_again(imported: dic
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"data": "nowhere.csv"}, "no file 'nowhere.csv': give 'ml-100k' or the path"),
+        ({"data": "nowhere.csv"}, "nowhere.csv' on the machine of this worker: give 'ml-100k' or the absolute path"),
         ({"user": "who"}, "events.csv has no column 'who', it has 'user', 'item', 'timestamp'"),
         ({"data": "database"}, "the database holds no histories"),
     ],

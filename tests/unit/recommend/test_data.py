@@ -78,7 +78,9 @@ def test_a_file_that_cannot_be_used_is_named_with_the_remedy(
 
 
 def test_a_missing_file_and_an_unknown_kind_say_what_is_accepted(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no file 'nowhere.csv': give 'ml-100k' or the path of a"):
+    with pytest.raises(
+        DataError, match=r"nowhere.csv' on the machine of this worker: give 'ml-100k' or the absolute path of a"
+    ):
         load("nowhere.csv")
     with pytest.raises(DataError, match=r"unknown kind of file '.xls': use .csv, .tsv or .parquet"):
         load(write(tmp_path, GOOD, "events.xls"))

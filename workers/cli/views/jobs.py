@@ -47,7 +47,7 @@ def detail(out: Console, job: JobDetail) -> None:
         "attempt": f"{job.attempt} of {job.max_attempts}", "worker": job.worker or "", "key": job.key or "",
         "created": _when(job.created_at), "due": _when(job.run_at) if job.state in ("PENDING", "RETRY") else "",
         "started": _when(job.started_at), "finished": _when(job.finished_at), "took": took(job),
-        "progress": _progress(job.progress), "parent": str(job.parent_id or ""),
+        "progress": "" if job.state == "SUCCESS" else _progress(job.progress), "parent": str(job.parent_id or ""),
         "children": ", ".join(f"{count} {state}" for state, count in sorted(job.children.items())),
     }  # fmt: skip
     out.print(table(["", ""], [[name, value] for name, value in facts.items() if value]), soft_wrap=False)
