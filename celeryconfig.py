@@ -57,7 +57,7 @@ event_queue_expires = 60
 timezone = "UTC"
 enable_utc = True
 
-# Two beats may run: each tick of an entry carries its own key, and the ledger has one live job a key.
+# Two beats may run: the id of each tick is derived from the entry and its moment, and the ledger takes an id once.
 beat_scheduler = "workers.beat:Scheduler"
 beat_schedule = {
     "refresh-recommendations": {

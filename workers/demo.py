@@ -21,7 +21,7 @@ from db.settings import SettingsError, settings
 from jobs.recommend import cache
 from workers import up
 from workers.cli.views.progress import watch
-from workers.process import flower_file
+from workers.process import FLOWER_PORT, flower_file
 
 DATA = "ml-100k"
 USER = "196"
@@ -43,7 +43,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    out.print(farewell(stopped))
+    out.print(farewell(stopped), soft_wrap=True)
     return 0
 
 
@@ -141,16 +141,17 @@ def table(title: str, first: str, *rest: str) -> Table:
 
 def farewell(stopped: bool) -> str:
     """Where to look next."""
-    if stopped:
-        return f"everything is stopped; the rows stay in {settings().home}. bin/demo --keep leaves it running."
     address = flower_file(settings().home)
+    flower = address.read_text() if address.exists() else f"http://127.0.0.1:{FLOWER_PORT}"
     lines = [
-        f"Flower:  {address.read_text() if address.exists() else 'not installed'}",
+        f"Flower:  {flower}",
         f"Try:     .venv/bin/gristmill recommend {USER}",
         "         .venv/bin/gristmill jobs --limit 5        .venv/bin/gristmill cache stats",
         "         .venv/bin/gristmill models                .venv/bin/gristmill doctor",
         "Stop:    .venv/bin/gristmill down",
     ]
+    if stopped:
+        lines.insert(0, f"all is stopped; the rows stay in {settings().home}. `bin/demo --keep` leaves it running:")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -30,7 +31,7 @@ def console() -> Console:
 def show(data: Any, render: Callable[[Console], None] | None = None) -> None:
     """Print `data` as JSON when asked for; else let `render` print it, or print a string as it is."""
     if _json:
-        sys.stdout.write(json.dumps(data, default=str, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(data, default=_plain, ensure_ascii=False) + "\n")
     elif render is not None:
         render(console())
     else:
@@ -57,3 +58,8 @@ def table(columns: list[str], rows: list[list[str]]) -> Table:
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
+
+
+def _plain(value: object) -> str:
+    """Times as RFC 3339 writes them, so that other programs read them."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
