@@ -50,20 +50,14 @@ class LedgerBackend(BaseBackend):
         request = kwargs.get("request")
         try:
             if isinstance(exc, WorkerLostError | TimeLimitExceeded):
+                worker = worker_name(getattr(request, "hostname", ""))
                 with autocommit() as connection:
-                    settled(
-                        ledger.lose(
-                            connection, UUID(task_id), worker_name(getattr(request, "hostname", "")), _loss(exc)
-                        )
-                    )
+                    settled(ledger.lose(connection, UUID(task_id), worker, _loss(exc)))
             elif isinstance(exc, NotRegistered):
                 message = f"no job {exc.args[0]!r} is declared on the worker that received it: deploy its code there"
                 with autocommit() as connection:
                     ledger.refuse(connection, UUID(task_id), describe(exc, message))
-        except (
-            OperationalError,
-            ValueError,
-        ) as error:  # the lease runs out, and the relay takes the job back
+        except (OperationalError, ValueError) as error:  # the lease runs out, and the relay takes the job back
             log.warning("loss_not_recorded", job_id=task_id, reason=str(error).split("\n")[0])
 
     def mark_as_revoked(self, task_id: str, *args: Any, **kwargs: Any) -> None:

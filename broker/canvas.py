@@ -21,6 +21,7 @@ from broker.job import Job
 from broker.submit import ambient, submit, within
 from db import barrier, ledger
 from db.engine import session
+from db.job import FINAL
 from db.ledger import DuplicateId, Lost, NewJob
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ def cancel(job_id: UUID, *, running: bool = True) -> list[Lost]:
 def settled(jobs: Iterable[Lost]) -> None:
     """Jobs that a transition ended (those of them that are final): do what waits for them."""
     for each in jobs:
-        if each.state in ("SUCCESS", "FAILURE", "REVOKED"):
+        if each.state in FINAL:
             after(each.id, each.group_id, each.has_canvas)
 
 

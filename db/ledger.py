@@ -129,46 +129,49 @@ _SUCCEED = text("""
                    lease_until = NULL
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
-# The one retry engine: exponential backoff through run_at, with jitter so that a batch does not return at once.
-_FAIL_SET = """
-    SET state = CASE WHEN {final} THEN 'FAILURE'
+
+def _fail_set(*, permanent: str | None = None, charge: bool = False, error: str = "CAST(:error AS jsonb)") -> str:
+    """The one retry engine: exponential backoff through run_at, with jitter so that a batch does not return at once.
+
+    permanent: a condition under which no attempt is left.
+    charge: whether the same statement counts an attempt, one that nobody claimed.
+    """
+    claims = "attempt + 1" if charge else "attempt"
+    final = (
+        f"({permanent} OR {claims} - spared >= max_attempts)" if permanent else f"({claims} - spared >= max_attempts)"
+    )
+    return f"""
+    SET {f"attempt = {claims}, " if charge else ""}state = CASE WHEN {final} THEN 'FAILURE'
                      WHEN cancel_requested_at IS NOT NULL THEN 'REVOKED' ELSE 'RETRY' END,
         finished_at = CASE WHEN {final} OR cancel_requested_at IS NOT NULL THEN now() END,
         run_at = now() + make_interval(
-            secs => least(600, backoff_s * 2 ^ least(30, (attempt - spared - 1))) * (0.75 + random() / 2)),
-        sent_at = NULL, lease_until = NULL, error = CAST(:error AS jsonb)"""
+            secs => least(600, backoff_s * 2 ^ least(30, ({claims} - spared - 1))) * (0.75 + random() / 2)),
+        sent_at = NULL, lease_until = NULL, error = {error}"""
+
 
 _FAIL = text(f"""
-    UPDATE job {_FAIL_SET.format(final="(:permanent OR attempt - spared >= max_attempts)")}
+    UPDATE job {_fail_set(permanent=":permanent")}
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
     RETURNING state""")
 
 # The worker's parent saw the process of a job die. It does not know the attempt, but the child that held it is gone.
 _LOSE = text(f"""
-    UPDATE job {_FAIL_SET.format(final="(attempt - spared >= max_attempts)")}
+    UPDATE job {_fail_set()}
     WHERE id = :id AND worker = :worker AND state = 'STARTED'
     RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
 
+_LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', \
+'the lease of worker ' || coalesce(worker, '?') || ' ran out: the worker or its machine was lost', \
+'traceback', NULL)"""
 _RESCUE = text(f"""
-    UPDATE job {
-    _FAIL_SET.format(final="(attempt - spared >= max_attempts)").replace(
-        "CAST(:error AS jsonb)",
-        "jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', "
-        "'the lease of worker ' || coalesce(worker, '?') || ' ran out: the worker or its machine was lost', "
-        "'traceback', NULL)",
-    )
-}
+    UPDATE job {_fail_set(error=_LEASE_RAN_OUT)}
     WHERE id IN (SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
                  ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
     RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
 
 # A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE.
 _REFUSE = text(f"""
-    UPDATE job {
-    _FAIL_SET.replace("SET state", "SET attempt = attempt + 1, state")
-    .format(final="(attempt + 1 - spared >= max_attempts)")
-    .replace("(attempt - spared - 1)", "(attempt - spared)")
-}
+    UPDATE job {_fail_set(charge=True)}
     WHERE id = :id AND state IN ('PENDING', 'RETRY')
     RETURNING state""")
 

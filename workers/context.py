@@ -109,8 +109,7 @@ class RunContext:
         """See Context.fan_out. The n-th call of a body has its own group, so that a body may fan out in stages."""
         group_id = uuid5(NAMESPACE_OID, f"{self.job_id}:{self._fan_outs}")
         self._fan_outs += 1
-        with autocommit() as connection:
-            children = barrier.group(connection, group_id)
+        children = self._children(group_id)
         if not children:
             if not params:
                 return []
@@ -118,17 +117,17 @@ class RunContext:
             raise Suspended
         if any(child["state"] in LIVE for child in children):
             self._wait_again(group_id)
-        return self._outcomes(group_id, params)
-
-    def _outcomes(self, group_id: UUID, params: Sequence[Any]) -> list[ChildOutcome]:
-        with autocommit() as connection:
-            children = barrier.group(connection, group_id)
+            children = self._children(group_id)
         if len(children) != len(params):
             raise JobError(
                 f"{self.kind} fanned out {len(children)} children and now names {len(params)}: "
                 "what comes before fan_out must give the same items each time"
             )
         return [ChildOutcome(**child) for child in children]
+
+    def _children(self, group_id: UUID) -> list[dict[str, Any]]:
+        with autocommit() as connection:
+            return barrier.group(connection, group_id)
 
     def _record_children(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]], group_id: UUID) -> None:
         """The children, their barrier and the parent's waiting are one transaction."""

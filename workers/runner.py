@@ -23,7 +23,7 @@ from broker.params import parse
 from broker.settings import settings
 from db import ledger
 from db.engine import autocommit
-from db.ledger import Claimed, Executor, Lost
+from db.ledger import Claimed, Executor
 from workers.context import RunContext
 
 log = structlog.get_logger()
@@ -59,7 +59,8 @@ def _run(task: Job, claimed: Claimed) -> Any:
         log.warning("lease_lost", reason="another attempt holds the job: what this one did is dropped")
         raise Ignore("lease lost") from None
     except Cancelled:
-        _settled(_persist(lambda on: ledger.revoke(on, claimed.id, claimed.attempt)))
+        revoked = _persist(lambda on: ledger.revoke(on, claimed.id, claimed.attempt))
+        _or_the_relay(lambda: canvas.settled(revoked))
         _say_revoked(task)
         raise Ignore("cancelled") from None
     except Exception as error:
@@ -106,17 +107,15 @@ def _say_revoked(task: Job) -> None:
 
 
 def _follow(claimed: Claimed) -> None:
-    """What waits for this job. If Postgres goes away in between, the relay does it."""
+    """What waits for this job."""
     if claimed.has_canvas or claimed.group_id is not None:
-        try:
-            canvas.after(claimed.id, claimed.group_id, claimed.has_canvas)
-        except OperationalError as error:
-            log.warning("follow_up_left_to_relay", reason=str(error).split("\n")[0])
+        _or_the_relay(lambda: canvas.after(claimed.id, claimed.group_id, claimed.has_canvas))
 
 
-def _settled(lost: list[Lost]) -> None:
+def _or_the_relay(go_on: Callable[[], None]) -> None:
+    """If Postgres goes away after the outcome was stored, the relay does what follows it."""
     try:
-        canvas.settled(lost)
+        go_on()
     except OperationalError as error:
         log.warning("follow_up_left_to_relay", reason=str(error).split("\n")[0])
 
