@@ -60,6 +60,13 @@ class Context(Protocol):
         """
         ...
 
+    def note(self, **facts: Any) -> None:
+        """Keep facts about this run in the job's row, such as a batch that had to be halved: JSON values by name.
+
+        They outlive the attempt. Like `progress`, dropped while Postgres is away, and raises LeaseLost.
+        """
+        ...
+
     def session(self) -> AbstractContextManager[Session]:
         """A transaction that commits only if this attempt still holds the job; raises LeaseLost otherwise.
 

@@ -36,6 +36,8 @@ class Job(Base):
         Index("job_sent", "queue", "sent_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL")),
         Index("job_expires", "expires_at", postgresql_where=text(f"{_WAITING_SQL} AND expires_at IS NOT NULL")),
         Index("job_lease", "lease_until", postgresql_where=text("state = 'STARTED'")),
+        Index("job_owner", "queue", "owner", "priority", "run_at",
+              postgresql_where=text(f"owner IS NOT NULL AND {_WAITING_SQL}")),
         Index("job_group", "group_id", postgresql_where=text("group_id IS NOT NULL")),
         Index("job_unfollowed", "id", postgresql_where=text(
             "canvas IS NOT NULL AND followed_at IS NULL AND state IN ('SUCCESS','FAILURE','REVOKED')")),
@@ -48,6 +50,7 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     params: Mapped[dict[str, Any]] = mapped_column(JSONB)
     key: Mapped[str | None]
+    owner: Mapped[str | None]  # whose share of a queue the job takes: see db.outbox
 
     state: Mapped[str] = mapped_column(server_default=PENDING)
     created_at: Mapped[datetime] = mapped_column(_timestamp, server_default=text("now()"))
@@ -70,6 +73,7 @@ class Job(Base):
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     result: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    notes: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # what the run met and settled by itself
 
     # Lineage: the job that submitted this one, the first of them, and the group it belongs to.
     parent_id: Mapped[uuid.UUID | None]

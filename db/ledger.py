@@ -124,6 +124,10 @@ _PROGRESS = text("""
     UPDATE job SET progress = CAST(:progress AS jsonb) WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
     RETURNING cancel_requested_at IS NOT NULL""")
 
+_NOTE = text("""
+    UPDATE job SET notes = coalesce(notes, '{}') || CAST(:notes AS jsonb)
+    WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
+
 _SUCCEED = text("""
     UPDATE job SET state = 'SUCCESS', result = CAST(:result AS jsonb), error = NULL, finished_at = now(),
                    lease_until = NULL
@@ -299,6 +303,11 @@ def progress(on: Executor, job_id: UUID, attempt: int, value: dict[str, Any]) ->
     """Record progress; returns whether a cancellation is requested, or None when the lease is lost."""
     row = on.execute(_PROGRESS, {"id": job_id, "attempt": attempt, "progress": json.dumps(value)}).first()
     return None if row is None else bool(row[0])
+
+
+def note(on: Executor, job_id: UUID, attempt: int, facts: dict[str, Any]) -> bool:
+    """Keep facts about the run in the job's row, beside those of other names; False when the lease was lost."""
+    return _count(on, _NOTE, id=job_id, attempt=attempt, notes=encode(facts)) == 1
 
 
 def hold(on: Session, job_id: UUID, attempt: int) -> bool | None:

@@ -13,6 +13,10 @@ from tests import leftovers
 HOME = pytest.StashKey[Path]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="tests/chaos at full size: more kills, longer outages")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Point this process at a fresh home before any module of ours reads its settings.
 

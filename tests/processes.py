@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-JOBS = "tests.jobs"
+JOBS = "tests.jobs,tests.chaos.jobs"
 
 
 class Process:

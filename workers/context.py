@@ -81,6 +81,20 @@ class RunContext:
             return
         self._heed(answer)
 
+    def note(self, **facts: Any) -> None:
+        """See Context.note."""
+        try:
+            if self._transaction is not None:
+                held = ledger.note(self._transaction, self.job_id, self.attempt, facts)
+            else:
+                with autocommit() as connection:
+                    held = ledger.note(connection, self.job_id, self.attempt, facts)
+        except OperationalError as error:
+            log.warning("note_not_recorded", reason=str(error).split("\n")[0])
+            return
+        if not held:
+            raise LeaseLost(f"{self.job_id}: attempt {self.attempt} no longer holds the job")
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """See Context.session: the job's row is locked for the transaction, so the lease cannot change hands in it.

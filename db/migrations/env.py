@@ -3,6 +3,8 @@
 from alembic import context
 
 import db.artifact
+import db.batch_limit
+import db.dropped
 import db.job
 import db.recommend  # noqa: F401
 from db.base import Base
