@@ -23,6 +23,7 @@ broker_connection_max_retries = None  # a worker outlives any outage of Redis
 imports = (
     "workers.runner",
     "workers.lease",
+    "workers.stopping",
     "jobs.recommend.tasks",
     "jobs.upkeep.tasks",
     *filter(None, os.environ.get("GRISTMILL_JOBS", "").split(",")),

@@ -44,6 +44,11 @@ class Context(Protocol):
     device: str
 
     @property
+    def stopping(self) -> bool:
+        """Whether the worker is being stopped: save a checkpoint now, and the job goes on elsewhere from it."""
+        ...
+
+    @property
     def store(self) -> ArtifactStore:
         """The artifact store."""
         ...
@@ -88,7 +93,11 @@ class Context(Protocol):
         ...
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Keep a copy of the folder for a later attempt, on whatever machine; replaces the one before, atomically."""
+        """Keep a copy of the folder for a later attempt, on whatever machine; replaces the one before, atomically.
+
+        When the worker is being stopped the run ends here (raises HandedOver: let it pass), and the job goes on
+        elsewhere from this checkpoint, uncharged.
+        """
         ...
 
     def load_checkpoint(self) -> Path | None:

@@ -3,11 +3,13 @@
 GristmillError
 ├── InvalidParams      refused at submission: nothing is recorded
 ├── UnknownJob         no declared job has this name
+├── Unavailable        Postgres does not answer: the job is not recorded
 ├── JobError           raised by a body: permanent, not retried (bad input found late)
 ├── ChainError         recorded for a link whose predecessor failed: it is not run
 └── WorkerLost         recorded by the relay: a worker or its machine went away
 Interrupted            ends a run of a body from inside; a BaseException: `except Exception` lets it pass
 ├── Cancelled          the job's cancellation was requested
+├── HandedOver         the worker is stopped: the job goes on elsewhere from its checkpoint
 ├── LeaseLost          another attempt holds the job now: whatever this one writes is refused
 └── Suspended          the body waits for its fan-out's children
 """
@@ -23,6 +25,10 @@ class InvalidParams(GristmillError, ValueError):
 
 class UnknownJob(GristmillError, LookupError):
     """No job of this name is declared."""
+
+
+class Unavailable(GristmillError, ConnectionError):
+    """Postgres does not answer, so that nothing can be submitted."""
 
 
 class JobError(GristmillError):
@@ -43,6 +49,10 @@ class Interrupted(BaseException):
 
 class Cancelled(Interrupted):
     """The job was cancelled while it ran."""
+
+
+class HandedOver(Interrupted):
+    """The worker is being stopped: the job goes on elsewhere, uncharged."""
 
 
 class LeaseLost(Interrupted):

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from broker import canvas
 from broker.publish import lengths, queued_ids
+from broker.settings import settings
 from broker.submit import send
 from db import barrier, ledger, outbox
 from db.engine import autocommit
@@ -35,10 +36,14 @@ class Tick:
     sent: int
 
 
-def tick(*, rescue: bool = True) -> Tick:
-    """One round. `rescue=False` leaves expired leases alone (Postgres was away: their holders may be alive)."""
+def tick(*, rescue: bool = True, up_for_s: float | None = None) -> Tick:
+    """One round. `rescue=False` leaves expired leases alone (Postgres was away: their holders may be alive).
+
+    So does a Postgres that has not been up for `up_for_s`, by default the time of a lease.
+    """
+    up_for_s = settings().lease_seconds if up_for_s is None else up_for_s
     with autocommit() as connection:
-        rescued = ledger.rescue(connection) if rescue else []
+        rescued = ledger.rescue(connection, up_for_s) if rescue else []
         expired = ledger.expire(connection)
         ready = barrier.ready(connection)
         unfollowed = barrier.unfollowed(connection)

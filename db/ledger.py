@@ -1,8 +1,8 @@
 """The ledger: how a job gets into each state and out of it, one conditional statement a transition.
 
     PENDING  recorded, due at run_at.               in: submit            out: claim, cancel, expire
-    STARTED  one worker, one attempt, one lease.    in: claim             out: succeed, fail, suspend, give_back,
-                                                                               revoke, rescue (lease run out)
+    STARTED  one worker, one attempt, one lease.    in: claim             out: succeed, fail, suspend, hand_over,
+                                                                               give_back, revoke, rescue
     RETRY    due again at run_at, error kept.       in: fail, rescue      out: claim, cancel
     SUCCESS, FAILURE, REVOKED                       final: a trigger refuses any further change
 
@@ -134,22 +134,30 @@ _SUCCEED = text("""
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
 
-def _fail_set(*, permanent: str | None = None, charge: bool = False, error: str = "CAST(:error AS jsonb)") -> str:
+def _fail_set(
+    *,
+    permanent: str | None = None,
+    charge: bool = False,
+    error: str = "CAST(:error AS jsonb)",
+    pause_s: str | None = None,
+) -> str:
     """The one retry engine: exponential backoff through run_at, with jitter so that a batch does not return at once.
 
     permanent: a condition under which no attempt is left.
     charge: whether the same statement counts an attempt, one that nobody claimed.
+    pause_s: instead of the backoff.
     """
     claims = "attempt + 1" if charge else "attempt"
     final = (
         f"({permanent} OR {claims} - spared >= max_attempts)" if permanent else f"({claims} - spared >= max_attempts)"
     )
+    if pause_s is None:
+        pause_s = f"least(600, backoff_s * 2 ^ least(30, ({claims} - spared - 1))) * (0.75 + random() / 2)"
     return f"""
     SET {f"attempt = {claims}, " if charge else ""}state = CASE WHEN {final} THEN 'FAILURE'
                      WHEN cancel_requested_at IS NOT NULL THEN 'REVOKED' ELSE 'RETRY' END,
         finished_at = CASE WHEN {final} OR cancel_requested_at IS NOT NULL THEN now() END,
-        run_at = now() + make_interval(
-            secs => least(600, backoff_s * 2 ^ least(30, ({claims} - spared - 1))) * (0.75 + random() / 2)),
+        run_at = now() + make_interval(secs => {pause_s}),
         sent_at = NULL, lease_until = NULL, error = {error}"""
 
 
@@ -167,9 +175,12 @@ _LOSE = text(f"""
 _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', \
 'the lease of worker ' || coalesce(worker, '?') || ' ran out: the worker or its machine was lost', \
 'traceback', NULL)"""
+# Due at once: the lease was pause enough. Nobody could renew while Postgres was down: its holder has the time of a
+# lease to do so after a start.
 _RESCUE = text(f"""
-    UPDATE job {_fail_set(error=_LEASE_RAN_OUT)}
+    UPDATE job {_fail_set(error=_LEASE_RAN_OUT, pause_s="0")}
     WHERE id IN (SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
+                 AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)
                  ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
     RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
 
@@ -188,9 +199,16 @@ _SUSPEND = text(f"""
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
 # A worker that shuts down gives its jobs back. Not charged. What is to be cancelled is left to the rescue.
-_GIVE_BACK = text("""
-    UPDATE job SET state = 'PENDING', run_at = now(), sent_at = NULL, lease_until = NULL, spared = spared + 1
+_BACK_SET = """
+    SET state = 'PENDING', run_at = now(), sent_at = NULL, lease_until = NULL, spared = spared + 1"""
+
+_GIVE_BACK = text(f"""
+    UPDATE job {_BACK_SET}
     WHERE worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL""")
+
+_HAND_OVER = text(f"""
+    UPDATE job {_BACK_SET}
+    WHERE id = :id AND attempt = :attempt AND state = 'STARTED' AND cancel_requested_at IS NULL""")
 
 _REVOKE = text("""
     UPDATE job SET state = 'REVOKED', finished_at = now(), lease_until = NULL
@@ -347,9 +365,9 @@ def refuse(on: Executor, job_id: UUID, error: dict[str, Any]) -> str | None:
     return on.execute(_REFUSE, {"id": job_id, "error": json.dumps(error)}).scalar()
 
 
-def rescue(on: Executor, limit: int = 500) -> list[Lost]:
-    """Take back every job whose lease has run out."""
-    return [Lost(*row) for row in on.execute(_RESCUE, {"limit": limit})]
+def rescue(on: Executor, up_for_s: float, limit: int = 500) -> list[Lost]:
+    """Take back every job whose lease has run out, once Postgres has been up for so long."""
+    return [Lost(*row) for row in on.execute(_RESCUE, {"up_for_s": up_for_s, "limit": limit})]
 
 
 def suspend(on: Executor, job_id: UUID, attempt: int) -> bool:
@@ -360,6 +378,11 @@ def suspend(on: Executor, job_id: UUID, attempt: int) -> bool:
 def give_back(on: Executor, worker: str) -> int:
     """A worker that shuts down, its processes gone, returns what they had not finished; how many there were."""
     return _count(on, _GIVE_BACK, worker=worker)
+
+
+def hand_over(on: Executor, job_id: UUID, attempt: int) -> bool:
+    """A job that noticed that its worker shuts down goes on elsewhere; False when the lease was lost."""
+    return _count(on, _HAND_OVER, id=job_id, attempt=attempt) == 1
 
 
 def revoke(on: Executor, job_id: UUID, attempt: int | None = None) -> list[Lost]:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from broker.context import ChildOutcome
-from broker.errors import Cancelled, JobError, LeaseLost, Suspended
+from broker.errors import Cancelled, HandedOver, JobError, LeaseLost, Suspended
 from broker.job import Job
 from broker.params import parse
 from broker.settings import settings as broker_settings
@@ -27,6 +27,7 @@ from db.job import LIVE
 from db.ledger import Claimed
 from db.settings import settings as db_settings
 from db.store import ArtifactStore, Checkpoints
+from workers import stopping
 from workers.models import resident
 from workers.settings import settings
 
@@ -49,6 +50,11 @@ class RunContext:
         self.attempt = claimed.attempt
         self.device = settings().device
         self.models = resident
+
+    @property
+    def stopping(self) -> bool:
+        """See Context.stopping."""
+        return stopping.asked()
 
     @cached_property
     def store(self) -> ArtifactStore:
@@ -173,6 +179,8 @@ class RunContext:
         with self.session():
             pass
         self._checkpoints.save(folder)
+        if self.stopping:
+            raise HandedOver(f"{self.job_id} goes on elsewhere: its worker is being stopped")
 
     def load_checkpoint(self) -> Path | None:
         """See Context.load_checkpoint."""

@@ -1,8 +1,9 @@
 """Renews the leases of a worker's jobs from a thread of its parent process, outside the processes that compute.
 
 The same statement's answer carries cancellations: a job that does not stop by itself within the grace period has its
-process killed. What Celery no longer counts as active (its process died) is not renewed, and the relay takes it back.
-Importing this module adds it to the worker's steps; celeryconfig's `imports` does so.
+process killed. On SIGTERM the worker takes no more jobs; those that run have a grace period to end or to hand over at a
+checkpoint, then they are given back. What Celery no longer counts as active (its process died) is not renewed, and the
+relay takes it back. Importing this module adds it to the worker's steps; celeryconfig's `imports` does so.
 """
 
 import contextlib
@@ -10,13 +11,14 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import structlog
 from celery import bootsteps
-from celery.signals import worker_shutdown
+from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 from sqlalchemy.exc import OperationalError
 
@@ -26,17 +28,32 @@ from broker.identity import begin, worker_name
 from broker.settings import settings
 from db import ledger
 from db.engine import autocommit
+from workers import stopping
 
 log = structlog.get_logger()
+
+RENEW_S = 1.0
+ASK_S = 0.2  # while the worker is being stopped: a job may be taken at the last moment
 
 
 class Keeper:
     """The lease thread of one worker."""
 
-    def __init__(self, worker: str, active: Callable[[], dict[UUID, int | None]]) -> None:
-        """`active` gives the worker's running jobs and the pid of the process of each."""
-        self._worker, self._active = worker, active
+    def __init__(
+        self,
+        worker: str,
+        active: Callable[[], dict[UUID, int | None]],
+        processes: Callable[[], list[int]] = list,
+        leave: Callable[[], None] = lambda: os._exit(0),
+    ) -> None:
+        """`active` gives the worker's running jobs and the pid of the process of each, `processes` all of its pids.
+
+        `leave` ends a worker whose jobs did not end within the grace period.
+        """
+        self._worker, self._active, self._processes, self._leave = worker, active, processes, leave
         self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._stopping_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
@@ -46,20 +63,29 @@ class Keeper:
     def stop(self) -> None:
         """The worker has ended, having finished its jobs."""
         self._stop.set()
-        self._thread.join(timeout=5)
+        self._wake.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
 
-    def give_back(self, pids: Iterable[int]) -> None:
-        """The worker ends without waiting: end its processes, and return their jobs to the queue, uncharged.
+    def worker_stops(self) -> None:
+        """The worker takes no more jobs: those that run have the grace period to end or to hand over."""
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+            self._wake.set()
 
-        By the ledger's word for what runs here: Celery has already forgotten what it cancelled.
+    def give_back(self) -> None:
+        """The worker ends without waiting: return its jobs to the queue, uncharged, and end its processes.
+
+        By the ledger's word for what runs here: Celery has already forgotten what it cancelled. In this order, or
+        Celery would report the ended processes as lost first, and the jobs would be charged.
         """
         self.stop()
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OperationalError), autocommit() as connection:
             if count := ledger.give_back(connection, self._worker):
                 log.info("jobs_given_back", count=count)
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def renew(self) -> None:
         """One round: renew, and kill what was asked to stop longer ago than the grace period."""
@@ -81,16 +107,36 @@ class Keeper:
                 os.kill(pid, signal.SIGKILL)
         settled(revoked)
 
+    def _hurry(self) -> None:
+        """The worker is being stopped: tell its jobs, and when their time is up, end it."""
+        if self._stopping_since is None:
+            return
+        if time.monotonic() - self._stopping_since > settings().stop_grace_seconds:
+            log.warning("stop_grace_over", reason="jobs still ran: they are given back and go on elsewhere")
+            self.give_back()
+            return self._leave()
+        stopping.ask(pid for pid in self._active().values() if pid is not None)
+
     def _run(self) -> None:
         # Often enough that two failed rounds do not lose a lease, and that a cancellation is heeded in time.
-        period = min(settings().lease_seconds / 4, 2.0)
-        while not self._stop.wait(period * random.uniform(0.8, 1.2)):
-            try:
-                self.renew()
-            except OperationalError as error:
-                log.warning("leases_not_renewed", reason=str(error).split("\n")[0])
-            except Exception:
-                log.exception("lease_round_failed")  # the thread must outlive any one round
+        period = min(settings().lease_seconds / 4, RENEW_S)
+        renew_at = 0.0
+        while not self._stop.is_set():
+            self._guarded(self._hurry)
+            if time.monotonic() >= renew_at:
+                renew_at = time.monotonic() + period * random.uniform(0.8, 1.2)
+                self._guarded(self.renew)
+            pause = max(0.0, renew_at - time.monotonic())
+            self._wake.wait(pause if self._stopping_since is None else min(pause, ASK_S))
+            self._wake.clear()
+
+    def _guarded(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except OperationalError as error:
+            log.warning("leases_not_renewed", reason=str(error).split("\n")[0])
+        except Exception:
+            log.exception("lease_round_failed")  # the thread must outlive any one round
 
 
 def _active_requests() -> dict[UUID, int | None]:
@@ -106,18 +152,23 @@ class LeaseStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         begin()
-        self.keeper = Keeper(worker_name(parent.hostname), _active_requests)
+
+        def processes() -> list[int]:
+            pool = getattr(parent.pool, "_pool", None)
+            return [each.pid for each in getattr(pool, "_pool", ())]
+
+        self.keeper = Keeper(worker_name(parent.hostname), _active_requests, processes)
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
         """The worker starts."""
+        worker_shutting_down.connect(lambda **_: self.keeper.worker_stops(), weak=False)
         worker_shutdown.connect(lambda **_: self.keeper.stop(), weak=False)
         self.keeper.start()
 
     def terminate(self, parent: Any) -> None:
         """A cold shutdown."""
-        pool = getattr(parent.pool, "_pool", None)
-        self.keeper.give_back([each.pid for each in getattr(pool, "_pool", ())])
+        self.keeper.give_back()
 
 
 app.steps["worker"].add(LeaseStep)

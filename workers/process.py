@@ -56,15 +56,13 @@ def cpu_plan(processes: int | None, each: int | None) -> tuple[int, int]:
 
 def run_worker(kind: str, processes: int | None = None, each: int | None = None) -> None:
     """Become the worker of this hardware class; with several GPUs, run one worker for each."""
-    # The remapped SIGTERM gives running jobs back instead of waiting for them to finish.
-    shared = {"REMAP_SIGTERM": "SIGQUIT"}
     redis_url()  # a wrong setting is said here in one line, not by Celery in many
     settings().postgres_url()
     _look_for_postgres()
     if kind == "cpu":
         processes, each = cpu_plan(processes, each)
         tell(f"cpu worker: {processes} process(es) x {each} thread(s)")
-        become(worker_command("cpu", "cpu", processes), {**shared, **threads(each)})
+        become(worker_command("cpu", "cpu", processes), threads(each))
     found = gpus()
     plan = gpu_plan(found)
     if not found:
@@ -72,10 +70,10 @@ def run_worker(kind: str, processes: int | None = None, each: int | None = None)
     for number, gpu in enumerate(found):
         tell(f"gpu worker {number}: {gpu.name} (CUDA_VISIBLE_DEVICES={gpu.device})")
     if len(plan) == 1:
-        become(worker_command("gpu", "gpu", 1), {**shared, **plan["gpu"]})
+        become(worker_command("gpu", "gpu", 1), plan["gpu"])
     group = Supervisor()
     for name, env in plan.items():
-        group.add(name, worker_command("gpu", name, 1), {**shared, **env})
+        group.add(name, worker_command("gpu", name, 1), env)
     sys.exit(group.run())
 
 

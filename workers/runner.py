@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from broker import canvas
 from broker.backend import describe
 from broker.context import Context
-from broker.errors import Cancelled, InvalidParams, JobError, LeaseLost, Suspended
+from broker.errors import Cancelled, HandedOver, InvalidParams, JobError, LeaseLost, Suspended
 from broker.identity import worker_name
 from broker.job import Job, set_runner
 from broker.params import parse
@@ -55,6 +55,10 @@ def _run(task: Job, claimed: Claimed) -> Any:
         _check_result(task.name, result)
     except Suspended:
         raise Ignore("waits for its children") from None
+    except HandedOver:
+        _persist(lambda on: ledger.hand_over(on, claimed.id, claimed.attempt))
+        log.info("job_handed_over", reason="the worker is being stopped: the job goes on from its checkpoint")
+        raise Ignore("handed over") from None
     except LeaseLost:
         log.warning("lease_lost", reason="another attempt holds the job: what this one did is dropped")
         raise Ignore("lease lost") from None

@@ -84,7 +84,7 @@ def test_a_lease_that_ran_out_is_taken_back_and_its_last_one_opens_the_barrier()
         ledger.claim(connection, child.id, "dead", -1)
 
     assert relay.tick(rescue=False).rescued == 0
-    assert relay.tick().rescued == 1
+    assert relay.tick(up_for_s=0).rescued == 1
     with autocommit() as connection:
         assert connection.execute(text("SELECT state FROM job")).scalar_one() == "FAILURE"
         assert barrier.is_released(connection, group)

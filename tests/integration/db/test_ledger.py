@@ -67,7 +67,7 @@ def test_only_one_of_two_deliveries_claims(on: Connection) -> None:
 
 def test_a_worker_that_lost_its_lease_writes_nothing(on: Connection) -> None:
     late = claimed(on, lease_s=-1, backoff_s=0)
-    ledger.rescue(on)
+    ledger.rescue(on, 0)
     outbox.take_due(on, 10)
     current = ledger.claim(on, late.id, "other", 60)
     assert current is not None
@@ -96,10 +96,10 @@ def test_what_is_final_stays_so(on: Connection, state: str) -> None:
 def test_attempts_are_bounded_however_they_end(on: Connection) -> None:
     job = claimed(on, lease_s=-1, backoff_s=0, max_attempts=2)
 
-    assert [each.state for each in ledger.rescue(on)] == ["RETRY"]
+    assert [each.state for each in ledger.rescue(on, 0)] == ["RETRY"]
     again = ledger.claim(on, job.id, "w", -1)
     assert again is not None
-    assert [each.state for each in ledger.rescue(on)] == ["FAILURE"]
+    assert [each.state for each in ledger.rescue(on, 0)] == ["FAILURE"]
     assert "the lease of worker w ran out" in (row(job.id).error or {})["message"]
 
 
@@ -168,7 +168,7 @@ def test_a_job_whose_cancellation_was_requested_is_not_tried_again(on: Connectio
         ledger.cancel(on, each.id)
 
     assert ledger.fail(on, failing.id, failing.attempt, ERROR, permanent=False) == "REVOKED"
-    assert [each.state for each in ledger.rescue(on)] == ["REVOKED"]
+    assert [each.state for each in ledger.rescue(on, 0)] == ["REVOKED"]
     assert [each.state for each in ledger.lose(on, dead.id, "d", ERROR)] == ["REVOKED"]
     assert row(failing.id).finished_at is not None
 
