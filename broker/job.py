@@ -13,13 +13,14 @@ from uuid import UUID, uuid4
 from celery import Task
 from celery.result import AsyncResult
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from broker.app import app
 from broker.errors import InvalidParams, UnknownJob
 from broker.params import Params, parse
 from broker.queues import PRIORITIES, PRIORITY_STEPS, QUEUES
-from broker.submit import ambient, submit
+from broker.submit import ambient, submit, unavailable
 from db.engine import session as new_session
 from db.ledger import NewJob
 
@@ -37,6 +38,7 @@ _IGNORED = {
 _CANVAS = ("chain", "chord", "link", "link_error")
 
 _KEY_CHARACTERS = 200
+_MOST_ATTEMPTS = 1000
 
 _places: dict[str, str] = {}  # where each kind is declared
 
@@ -59,6 +61,7 @@ class Job(Task):
     params_model: type[BaseModel]
     queue_name: str
     key_template: str | None
+    owner_template: str | None
     priority_name: str
     attempts: int
     backoff_s: float
@@ -74,7 +77,11 @@ class Job(Task):
         return self.apply_async(kwargs=dict(params) if params is not None else values)
 
     def submit_many(
-        self, items: Iterable[BaseModel | Mapping[str, Any]], *, priority: str | int | None = None
+        self,
+        items: Iterable[BaseModel | Mapping[str, Any]],
+        *,
+        priority: str | int | None = None,
+        owner: str | None = None,
     ) -> list[str]:
         """Record many jobs in one statement and nudge the workers in one pipeline; all of them or none.
 
@@ -82,7 +89,7 @@ class Job(Task):
         """
         parsed = [parse(self.name, self.params_model, (), dict(item)) for item in items]
         self._run_check(parsed)
-        jobs = [self.new(params, priority=priority) for params in parsed]
+        jobs = [self.new(params, priority=priority, owner=owner) for params in parsed]
         return [str(each) for each in submit(jobs)]
 
     def apply_async(
@@ -95,8 +102,9 @@ class Job(Task):
     ) -> AsyncResult:
         """Celery's entry: records the job. `session` makes it part of that session's transaction.
 
-        Understood: task_id, countdown, eta, expires, queue, priority (a name or a Redis step), time_limit, and what
-        `group`, `chain` and `chord` pass. Raises InvalidParams for bad parameters and TypeError for other options.
+        Understood: task_id, countdown, eta, expires, queue, priority (a name or a Redis step), time_limit, owner,
+        max_attempts, and what `group`, `chain` and `chord` pass.
+        Raises InvalidParams for bad parameters, TypeError for other options, Unavailable when Postgres is away.
         """
         options = {**self._get_exec_options(), **options}
         params = parse(self.name, self.params_model, args or (), kwargs or {})
@@ -114,7 +122,8 @@ class Job(Task):
             priority=_priority(self.priority_name if priority is None else priority),
             params=values,
             key=None if self.key_template is None else _key(self.name, self.key_template.format(**values)),
-            max_attempts=self.attempts,
+            owner=_owner(fields.pop("owner", None) or (self.owner_template or "").format(**values)),
+            max_attempts=self.attempts if (given := fields.pop("max_attempts", None)) is None else _attempts(given),
             backoff_s=self.backoff_s,
             time_limit_s=fields.pop("time_limit_s", None) or self.limit_s,
             **fields,
@@ -129,6 +138,8 @@ class Job(Task):
             queue=_queue(options.pop("queue", None)),
             priority=options.pop("priority", None),
             time_limit_s=options.pop("time_limit", None),
+            owner=options.pop("owner", None),
+            max_attempts=options.pop("max_attempts", None),
             run_at=run_at,
             expires_at=_moment(options.pop("expires", None)),
             group_index=options.pop("group_index", None),
@@ -149,9 +160,12 @@ class Job(Task):
             for each in params:
                 self.check(each, opened)
             return
-        with new_session() as opened:
-            for each in params:
-                self.check(each, opened)
+        try:
+            with new_session() as opened:
+                for each in params:
+                    self.check(each, opened)
+        except OperationalError as error:
+            raise unavailable(error) from error
 
 
 def job(
@@ -160,6 +174,7 @@ def job(
     params: type[BaseModel],
     queue: str,
     key: str | None = None,
+    owner: str | None = None,
     priority: str = "normal",
     max_attempts: int = 3,
     backoff: float = 2.0,
@@ -171,6 +186,7 @@ def job(
     kind: "<family>.<verb>", the Celery task's name.
     queue: "gpu" or "cpu", or a queue of that class such as "gpu.edit".
     key: a template over the parameters; while a job with this key is live, submitting it again returns that one.
+    owner: a template over the parameters: whose job it is. Owners share a queue fairly, however many jobs each submits.
     max_attempts: how often it may start, however an attempt ended. backoff: seconds before the second; doubles.
     time_limit: seconds after which an attempt is killed.
     check: called with (parameters, session) at submission; raises InvalidParams to refuse.
@@ -186,9 +202,12 @@ def job(
         raise ValueError(f"{kind}: backoff={backoff:g}: give seconds, 0 or more")
     if time_limit is not None and time_limit <= 0:
         raise ValueError(f"{kind}: time_limit={time_limit:g}: give seconds, or None for no limit")
-    for _, name, _, _ in Formatter().parse(key or ""):
-        if name is not None and name not in fields:
-            raise ValueError(f"{kind}: key={key!r} names {name!r}, which is no field of {params.__name__}")
+    for option, template in (("key", key), ("owner", owner)):
+        for _, name, _, _ in Formatter().parse(template or ""):
+            if name is not None and name not in fields:
+                raise ValueError(
+                    f"{kind}: {option}={template!r} names {name!r}, which is no field of {params.__name__}"
+                )
 
     def declare(body: Callable[..., Any]) -> Job:
         # By file, not module: a script's own jobs are imported as __main__ and again by their name.
@@ -206,8 +225,8 @@ def job(
         run.__name__, run.__module__, run.__doc__ = body.__name__, body.__module__, body.__doc__
         task = app.task(
             run, bind=True, base=Job, name=kind, body=staticmethod(body), params_model=params,
-            queue_name=queue, key_template=key, priority_name=priority, attempts=max_attempts, backoff_s=backoff,
-            limit_s=time_limit, check=staticmethod(check) if check else None,
+            queue_name=queue, key_template=key, owner_template=owner, priority_name=priority, attempts=max_attempts,
+            backoff_s=backoff, limit_s=time_limit, check=staticmethod(check) if check else None,
         )  # fmt: skip
         return cast(Job, task)
 
@@ -236,6 +255,19 @@ def _key(kind: str, text: str) -> str:
     if len(text) > _KEY_CHARACTERS:
         text = f"{text[:32]}…{hashlib.sha256(text.encode()).hexdigest()}"
     return f"{kind}:{text}"
+
+
+def _owner(value: Any) -> str | None:
+    owner = str(value)
+    if len(owner) > _KEY_CHARACTERS:
+        raise InvalidParams(f"owner={owner[:32]!r}… has {len(owner):,} characters: use at most {_KEY_CHARACTERS}")
+    return owner or None
+
+
+def _attempts(value: Any) -> int:
+    if not isinstance(value, int) or not 1 <= value <= _MOST_ATTEMPTS:
+        raise InvalidParams(f"max_attempts={value!r}: use a number from 1 to {_MOST_ATTEMPTS}")
+    return value
 
 
 def _priority(value: str | int) -> int:

@@ -77,7 +77,10 @@ def send_due() -> int:
             return sent
         sent += len(nudges)
         if len(nudges) < BATCH:
-            return sent
+            break
+    with autocommit() as connection:
+        nudges = outbox.let_all_go(connection, settings().owner_window)
+    return sent + len(nudges) if send(nudges) else sent
 
 
 def reconcile(older_s: float = MISSING_AFTER_S) -> int:

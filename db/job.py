@@ -32,12 +32,14 @@ class Job(Base):
         CheckConstraint("state IN ('PENDING','STARTED','RETRY','SUCCESS','FAILURE','REVOKED')", "job_state"),
         # The same work is live once: this index is what makes `key` unique among live jobs.
         Index("job_live_key", "key", unique=True, postgresql_where=text(f"key IS NOT NULL AND {_LIVE_SQL}")),
-        Index("job_unsent", "run_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL")),
+        Index("job_unsent", "run_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL AND owner IS NULL")),
+        Index("job_held", "queue", "owner", "priority", "run_at",
+              postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL AND owner IS NOT NULL")),
+        Index("job_lane", "queue", "owner", "priority",
+              postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL AND owner IS NOT NULL")),
         Index("job_sent", "queue", "sent_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL")),
         Index("job_expires", "expires_at", postgresql_where=text(f"{_WAITING_SQL} AND expires_at IS NOT NULL")),
         Index("job_lease", "lease_until", postgresql_where=text("state = 'STARTED'")),
-        Index("job_owner", "queue", "owner", "priority", "run_at",
-              postgresql_where=text(f"owner IS NOT NULL AND {_WAITING_SQL}")),
         Index("job_group", "group_id", postgresql_where=text("group_id IS NOT NULL")),
         Index("job_unfollowed", "id", postgresql_where=text(
             "canvas IS NOT NULL AND followed_at IS NULL AND state IN ('SUCCESS','FAILURE','REVOKED')")),
@@ -89,7 +91,10 @@ class JobEvent(Base):
     """One transition of one job, written by a trigger: nobody has to remember to."""
 
     __tablename__ = "job_event"
-    __table_args__ = (Index("job_event_job", "job_id", "id"),)
+    __table_args__ = (
+        Index("job_event_job", "job_id", "id"),
+        Index("job_event_at", "at", postgresql_using="brin"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     job_id: Mapped[uuid.UUID]  # no foreign key: its check would cost a row lock on every transition
@@ -99,6 +104,8 @@ class JobEvent(Base):
     attempt: Mapped[int]
     worker: Mapped[str | None]
     error: Mapped[str | None]
+    cause: Mapped[str | None]  # the error's type; of an attempt that was not charged "GivenBack" or "Suspended"
+    took_s: Mapped[float | None]  # how long it had waited since it was due, or how long it had run
 
 
 class Barrier(Base):

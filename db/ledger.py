@@ -36,6 +36,15 @@ class NotStorable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """One owner's jobs on one queue at one priority: only so many of them are in Redis at once (see db.outbox)."""
+
+    queue: str
+    owner: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """What a submission records."""
 
@@ -45,6 +54,7 @@ class NewJob:
     priority: int
     params: dict[str, Any]
     key: str | None = None
+    owner: str | None = None
     max_attempts: int = 3
     backoff_s: float = 2.0
     time_limit_s: float | None = None
@@ -57,6 +67,11 @@ class NewJob:
     canvas: dict[str, Any] | None = None
     state: str = "PENDING"
     error: dict[str, Any] | None = None
+
+    @property
+    def lane(self) -> Lane | None:
+        """Its owner's lane, if it has an owner."""
+        return None if self.owner is None else Lane(self.queue, self.owner, self.priority)
 
 
 _FIELDS = tuple(each.name for each in fields(NewJob))
@@ -74,6 +89,14 @@ class Claimed:
     root_id: UUID | None
     group_id: UUID | None
     has_canvas: bool
+    queue: str
+    owner: str | None
+    priority: int
+
+    @property
+    def lane(self) -> Lane | None:
+        """See NewJob.lane."""
+        return None if self.owner is None else Lane(self.queue, self.owner, self.priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +109,21 @@ class Lost:
     has_canvas: bool
 
 
-# A due job's message is about to be handed to Redis: sent_at is set in the same statement, and the relay
-# finds out if the submitter died before it did so.
+# A due job's message is about to be handed to Redis: sent_at is set in the same statement, and the relay finds out if
+# the submitter died before it did so. A job with an owner is sent when its lane has room: see db.outbox.
 _SUBMIT = text("""
-    INSERT INTO job (id, kind, queue, priority, params, key, state, max_attempts, backoff_s, time_limit_s,
+    INSERT INTO job (id, kind, queue, priority, params, key, owner, state, max_attempts, backoff_s, time_limit_s,
                      run_at, sent_at, expires_at, finished_at, parent_id, root_id, group_id, group_index, canvas, error)
-    SELECT id, kind, queue, priority, params, key, state, max_attempts, backoff_s, time_limit_s,
-           coalesce(run_at, now()), CASE WHEN coalesce(run_at, now()) <= now() THEN clock_timestamp() END, expires_at,
-           CASE WHEN state = 'FAILURE' THEN now() END,
+    SELECT id, kind, queue, priority, params, key, owner, state, max_attempts, backoff_s, time_limit_s,
+           coalesce(run_at, now()),
+           CASE WHEN coalesce(run_at, now()) <= now() AND owner IS NULL THEN clock_timestamp() END,
+           expires_at, CASE WHEN state = 'FAILURE' THEN now() END,
            parent_id, root_id, group_id, group_index, nullif(canvas, 'null'), nullif(error, 'null')
     FROM json_to_recordset(CAST(:rows AS json)) AS r(
-        id uuid, kind varchar, queue varchar, priority smallint, params jsonb, key varchar, state varchar,
-        max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz, expires_at timestamptz,
-        parent_id uuid, root_id uuid, group_id uuid, group_index integer, canvas jsonb, error jsonb)
+        id uuid, kind varchar, queue varchar, priority smallint, params jsonb, key varchar, owner varchar,
+        state varchar, max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz,
+        expires_at timestamptz, parent_id uuid, root_id uuid, group_id uuid, group_index integer, canvas jsonb,
+        error jsonb)
     ORDER BY key -- two submissions of the same keys take them in one order, or each would wait for the other
     ON CONFLICT (key) WHERE key IS NOT NULL AND state IN ('PENDING', 'STARTED', 'RETRY') DO NOTHING
     RETURNING id, sent_at IS NOT NULL""")
@@ -111,7 +136,8 @@ _CLAIM = text("""
                    lease_until = now() + make_interval(secs => :lease_s), progress = NULL
     WHERE id = :id AND state IN ('PENDING', 'RETRY') AND run_at <= now()
       AND (expires_at IS NULL OR expires_at > now() OR (state = 'PENDING' AND attempt > 0))
-    RETURNING id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas""")
+    RETURNING id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas,
+              queue, owner, priority""")
 
 # A row that its job's own transaction holds is passed over: waiting for it would let the leases of all others run out.
 _RENEW = text("""

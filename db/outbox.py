@@ -1,4 +1,9 @@
-"""Which jobs' messages are still to be handed to Redis, which were, and the nudges that say so."""
+"""Which jobs' messages are still to be handed to Redis, which were, and the nudges that say so.
+
+A job without an owner is sent when it is due. Jobs with one go by lanes (owner, queue, priority): at most so many of a
+lane are in Redis and not yet claimed, the others are held back in the ledger, and each claim lets the next one go. So
+whoever submits ten thousand jobs is ahead of another owner's one job by the window, not by ten thousand.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from db.ledger import Executor
+from db.ledger import Executor, Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +32,46 @@ class Nudge:
 _UNSEND = text("""
     UPDATE job SET sent_at = NULL WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY')""")
 
-_DUE = text("""
+_NUDGE = "id, kind, queue, priority, params, time_limit_s, root_id, parent_id"
+
+_DUE = text(f"""
     UPDATE job SET sent_at = clock_timestamp()
-    WHERE id IN (SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND run_at <= now()
+    WHERE id IN (SELECT id FROM job
+                 WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NULL AND run_at <= now()
                  ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED)
-    RETURNING id, kind, queue, priority, params, time_limit_s, root_id, parent_id""")
+    RETURNING {_NUDGE}""")
+
+_WAITING = "state IN ('PENDING', 'RETRY') AND owner IS NOT NULL"
+
+
+def _let_go(lanes: str) -> str:
+    """What may go of these lanes: a common table expression of queue, owner, priority."""
+    return f"""
+    UPDATE job SET sent_at = clock_timestamp()
+    WHERE id IN (SELECT held.id FROM ({lanes}) AS lane CROSS JOIN LATERAL (
+        SELECT id FROM job WHERE (queue, owner, priority) = (lane.queue, lane.owner, lane.priority)
+          AND {_WAITING} AND sent_at IS NULL AND run_at <= now()
+        ORDER BY run_at LIMIT greatest(0, :window - (
+            SELECT count(*) FROM job WHERE (queue, owner, priority) = (lane.queue, lane.owner, lane.priority)
+              AND {_WAITING} AND sent_at IS NOT NULL))
+        FOR UPDATE SKIP LOCKED) AS held)
+    RETURNING {_NUDGE}"""
+
+
+_LANE = text(_let_go("""
+    SELECT CAST(:queue AS varchar) AS queue, CAST(:owner AS varchar) AS owner, CAST(:priority AS smallint) AS priority
+"""))  # fmt: skip
+
+# From one lane to the next in the index, however many jobs each holds.
+_NEXT_LANE = f"SELECT queue, owner, priority FROM job WHERE {_WAITING} AND sent_at IS NULL"
+_LANES = text(_let_go(f"""
+    WITH RECURSIVE lanes AS (
+        ({_NEXT_LANE} ORDER BY queue, owner, priority LIMIT 1)
+        UNION ALL SELECT further.* FROM lanes CROSS JOIN LATERAL (
+            {_NEXT_LANE} AND (queue, owner, priority) > (lanes.queue, lanes.owner, lanes.priority)
+            ORDER BY queue, owner, priority LIMIT 1) AS further)
+    SELECT * FROM lanes
+"""))  # fmt: skip
 
 _SENT_COUNTS = text("""
     SELECT queue, count(*) FROM job
@@ -50,6 +90,17 @@ def unsend(on: Executor, ids: Iterable[UUID]) -> None:
 def take_due(on: Executor, limit: int) -> list[Nudge]:
     """Mark due, unsent jobs as sent and return their nudges; the caller hands them to Redis or calls `unsend`."""
     return [Nudge(*row) for row in on.execute(_DUE, {"limit": limit})]
+
+
+def let_go(on: Executor, lane: Lane, window: int) -> list[Nudge]:
+    """Mark as sent what this lane has room for; the caller hands the nudges to Redis or calls `unsend`."""
+    parameters = {"queue": lane.queue, "owner": lane.owner, "priority": lane.priority, "window": window}
+    return [Nudge(*row) for row in on.execute(_LANE, parameters)]
+
+
+def let_all_go(on: Executor, window: int) -> list[Nudge]:
+    """The same for every lane that holds jobs back."""
+    return [Nudge(*row) for row in on.execute(_LANES, {"window": window})]
 
 
 def sent_counts(on: Executor, older_s: float) -> dict[str, int]:

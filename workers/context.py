@@ -123,7 +123,9 @@ class RunContext:
 
     def submit(self, job: Job, params: BaseModel | Mapping[str, Any]) -> AsyncResult:
         """See Context.submit."""
-        return job.apply_async(kwargs=dict(params), parent_id=str(self.job_id), root_id=str(self._root_id))
+        return job.apply_async(
+            kwargs=dict(params), parent_id=str(self.job_id), root_id=str(self._root_id), owner=self._claimed.owner
+        )
 
     def fan_out(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]]) -> list[ChildOutcome]:
         """See Context.fan_out. The n-th call of a body has its own group, so that a body may fan out in stages."""
@@ -156,7 +158,7 @@ class RunContext:
             children = [
                 job.new(
                     each, id=uuid5(group_id, str(index)), group_id=group_id, group_index=index,
-                    parent_id=self.job_id, root_id=self._root_id,
+                    parent_id=self.job_id, root_id=self._root_id, owner=self._claimed.owner,
                 )
                 for index, each in enumerate(parsed)
             ]  # fmt: skip

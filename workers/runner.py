@@ -21,6 +21,7 @@ from broker.identity import worker_name
 from broker.job import Job, set_runner
 from broker.params import parse
 from broker.settings import settings
+from broker.submit import send_lane
 from db import ledger
 from db.engine import autocommit
 from db.ledger import Claimed, Executor
@@ -42,6 +43,8 @@ def run(task: Job) -> Any:
     claimed = _persist(lambda on: ledger.claim(on, job_id, worker, settings().lease_seconds))
     if claimed is None:
         raise Ignore(f"{job_id} is not to be run now: another delivery took it, or it is final")
+    if claimed.lane:
+        send_lane(claimed.lane)  # its place in Redis is free now for the owner's next
     with structlog.contextvars.bound_contextvars(job_id=str(job_id), kind=task.name, attempt=claimed.attempt):
         return _run(task, claimed)
 

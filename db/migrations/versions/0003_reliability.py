@@ -7,8 +7,12 @@ down_revision = "0002"
 
 TABLES = """
 ALTER TABLE job ADD COLUMN owner varchar, ADD COLUMN notes jsonb;
-CREATE INDEX job_owner ON job (queue, owner, priority, run_at)
-    WHERE owner IS NOT NULL AND state IN ('PENDING', 'RETRY');
+DROP INDEX job_unsent;
+CREATE INDEX job_unsent ON job (run_at) WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NULL;
+CREATE INDEX job_held ON job (queue, owner, priority, run_at)
+    WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NOT NULL;
+CREATE INDEX job_lane ON job (queue, owner, priority)
+    WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL AND owner IS NOT NULL;
 
 CREATE TABLE dropped_message (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -35,4 +39,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE batch_limit, dropped_message")
+    op.execute("DROP INDEX job_unsent")
     op.execute("ALTER TABLE job DROP COLUMN owner, DROP COLUMN notes")
+    op.execute("CREATE INDEX job_unsent ON job (run_at) WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL")
