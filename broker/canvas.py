@@ -21,8 +21,8 @@ from broker.job import Job
 from broker.submit import ambient, submit, within
 from db import barrier, ledger
 from db.engine import session
-from db.job import FINAL
 from db.ledger import DuplicateId, Lost, NewJob
+from db.state import FINAL
 
 log = structlog.get_logger()
 

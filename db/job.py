@@ -9,11 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base
-
-# Celery's own names, so that AsyncResult, Flower and the ledger speak of the same thing.
-PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED = ["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
-LIVE = (PENDING, STARTED, RETRY)
-FINAL = (SUCCESS, FAILURE, REVOKED)
+from db.state import PENDING
 
 _LIVE_SQL = "state IN ('PENDING', 'STARTED', 'RETRY')"
 _WAITING_SQL = "state IN ('PENDING', 'RETRY')"

@@ -23,9 +23,9 @@ from broker.settings import settings as broker_settings
 from broker.submit import submit, within
 from db import barrier, ledger
 from db.engine import autocommit, session
-from db.job import LIVE
 from db.ledger import Claimed
 from db.settings import settings as db_settings
+from db.state import LIVE
 from db.store import ArtifactStore, Checkpoints
 from workers import stopping
 from workers.models import resident

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import typer
 
 from broker.queues import QUEUES
+from db.state import LIVE, STATES
 from workers.cli.output import is_json, note, show, table
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its first 8 characters or more.")]
-# As db.job spells them; importing it here would cost `gristmill --help` the import of SQLAlchemy.
-LIVE = ("PENDING", "STARTED", "RETRY")
-STATES = (*LIVE, "SUCCESS", "FAILURE", "REVOKED")
 
 
 @commands.command()
