@@ -1,16 +1,24 @@
 """The artifact store: folders addressed by the digest of their files, in a folder or a bucket behind fsspec.
 
 <store>/<digest>/manifest.json, …        a finished artifact; never changes
-<store>/.partial/<random>/               one that is being written
+<store>/.partial/<random>/               one, or a checkpoint, that is being written or deleted
 <store>/.checkpoints/<job id>/<n>/       what a running job left for its next attempt
+
+In a folder, what is written is on the disk before its name appears. A bucket has no rename: the last file that is
+uploaded (manifest.json, .complete) makes the others count.
 """
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,11 +27,31 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_COMPLETE = ".complete"  # the last file of a checkpoint
 _CHUNK_BYTES = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_TEXT = re.compile(rf"os error ({'|'.join(map(str, sorted(_FULL)))})\b")  # how Rust's libraries say it
+_CLEAN = "`gristmill submit upkeep.clean_artifacts`, make room, or name another place in GRISTMILL_ARTIFACTS_URL"
 
 
 class ArtifactError(Exception):
     """An artifact is missing, damaged or badly named; the message says which and what to do."""
+
+
+class NoSpace(ArtifactError):
+    """A disk is full. Nothing half-written is left on it; another attempt may find room."""
+
+
+@contextmanager
+def needs_space(place: Path, remedy: str = "make room, or name another place in TMPDIR") -> Iterator[None]:
+    """Around whatever writes there: that the disk is full is said in one line, with the place and the remedy."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "errno", None) not in _FULL and not _FULL_TEXT.search(str(error)):
+            raise
+        said = getattr(error, "strerror", None) or str(error)
+        raise NoSpace(f"cannot write to {place}, {_free(place)}: {said}: {remedy}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +97,7 @@ class ArtifactStore:
             return Path(self.root) / digest
         target = self._cache / digest
         if not target.exists():
-            partial = self._cache / f".{uuid4().hex}"
-            self.fs.get(f"{self.root}/{digest}/", f"{partial}/", recursive=True)
-            try:
-                partial.rename(target)
-            except OSError:  # another process was first
-                shutil.rmtree(partial)
+            self._download(f"{self.root}/{digest}", target)
         return target
 
     def exists(self, digest: str) -> bool:
@@ -88,7 +111,8 @@ class ArtifactStore:
         place = f"{self.root}/{digest}"
         with suppress(FileNotFoundError):
             if not self.local:
-                self.fs.rm_file(f"{place}/manifest.json")
+                if self.exists(digest):
+                    self.fs.rm_file(f"{place}/manifest.json")
                 self.fs.rm(place, recursive=True)
                 return
             condemned = Path(self.root) / ".partial" / uuid4().hex
@@ -98,10 +122,11 @@ class ArtifactStore:
 
     def list(self) -> list[str]:
         """The digests of all artifacts in the store."""
-        if not self.fs.exists(self.root):
-            return []
-        names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.fs.ls(self.root, detail=False))
-        return sorted(name for name in names if _DIGEST.fullmatch(name))
+        return sorted(self._digests()[0])
+
+    def unfinished(self) -> set[str]:
+        """The digests of what is being uploaded into a bucket, or was when its writer was killed."""
+        return self._digests()[1]
 
     def probe(self) -> None:
         """Write and delete a small file; raises what the store raises."""
@@ -110,19 +135,70 @@ class ArtifactStore:
         self.fs.pipe(name, b"gristmill")
         self.fs.rm(name)
 
+    def sweep(self, grace: timedelta) -> int:
+        """Remove what killed writers and readers left half-done, if nobody touched it for so long; how many there were.
+
+        By the time of the last change of anything in it, which unlike that of the content is the disk's own.
+        """
+        before = time.time() - grace.total_seconds()
+        places = [*self._cache.glob(".*"), *(Path(self.root).glob(".partial/*") if self.local else ())]
+        old = [place for place in places if _changed(place) < before]
+        for place in old:
+            shutil.rmtree(place, ignore_errors=True)
+        return len(old)
+
+    def _digests(self) -> tuple[set[str], set[str]]:
+        """Of what is whole, and of what is not."""
+        if not self.fs.exists(self.root):
+            return set(), set()
+        # A folder's listing is enough, since a rename put each there; a bucket's names all its files in few requests.
+        paths = self.fs.ls(self.root, detail=False) if self.local else self.fs.find(self.root)
+        found = [str(path).removeprefix(self.root).strip("/").partition("/") for path in paths]
+        digests = {name for name, _, _ in found if _DIGEST.fullmatch(name)}
+        whole = digests if self.local else {name for name, _, file in found if file == "manifest.json"} & digests
+        return whole, digests - whole
+
     def _write(self, folder: Path, target: str, files: dict[str, str]) -> None:
-        if not self.local:  # a bucket has no rename: the manifest is uploaded last and makes the artifact visible
+        if not self.local:
             for name in sorted(files, key=lambda each: each == "manifest.json"):
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
+        try:
+            self._place(folder, Path(target))
+        except OSError:
+            if not self.exists(target.rsplit("/", 1)[-1]):  # else another writer was first
+                raise
+
+    def _place(self, folder: Path, target: Path, *empty: str) -> None:
+        """Copy a folder, and these empty files, to where no half of it is ever seen, be it killed or without power."""
         partial = Path(self.root) / ".partial" / uuid4().hex
         try:
-            shutil.copytree(folder, partial)
-            try:
+            with needs_space(Path(self.root), _CLEAN):
+                partial.mkdir(parents=True)
+                for source in sorted(folder.rglob("*")):
+                    copy = partial / source.relative_to(folder)
+                    if source.is_dir():
+                        copy.mkdir()
+                    else:
+                        shutil.copyfile(source, copy)
+                for name in empty:
+                    (partial / name).touch()
+                for each in (*partial.rglob("*"), partial):
+                    _sync(each)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 partial.rename(target)
-            except OSError:
-                if not self.exists(target.rsplit("/", 1)[-1]):
-                    raise
+                _sync(target.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _download(self, source: str, target: Path) -> None:
+        partial = self._cache / f".{uuid4().hex}"
+        try:
+            with needs_space(self._cache, "make room, or name another place in GRISTMILL_HOME"):
+                self.fs.get(f"{source}/", f"{partial}/", recursive=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(OSError):  # another process was first
+                    partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -132,18 +208,20 @@ class Checkpoints:
 
     def __init__(self, store: ArtifactStore, job_id: str) -> None:
         self._store, self._base = store, f"{store.root}/.checkpoints/{job_id}"
+        self._cached = store._cache / "checkpoints" / job_id
 
     def save(self, folder: Path) -> None:
         """Keep a copy of the folder; the ones before are removed once it is complete."""
-        # Those that an attempt left half-written count as well: the next one must not mix with their files.
+        # Those that an attempt left half-uploaded count as well: the next one must not mix with their files.
         before = self._numbered()
-        name = f"{int(before[-1]) + 1 if before else 1:08d}"
-        target = f"{self._base}/{name}"
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                self._store.fs.makedirs(f"{target}/{path.relative_to(folder).parent}".rstrip("/."), exist_ok=True)
-                self._store.fs.put_file(str(path), f"{target}/{path.relative_to(folder)}")
-        self._store.fs.pipe(f"{target}/.complete", b"")
+        target = f"{self._base}/{int(before[-1]) + 1 if before else 1:08d}"
+        if self._store.local:
+            self._store._place(folder, Path(target), _COMPLETE)
+        else:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    self._store.fs.put_file(str(path), f"{target}/{path.relative_to(folder)}")
+            self._store.fs.pipe(f"{target}/{_COMPLETE}", b"")
         for old in before:
             self._store.fs.rm(f"{self._base}/{old}", recursive=True)
 
@@ -155,20 +233,20 @@ class Checkpoints:
         place = f"{self._base}/{names[-1]}"
         if self._store.local:
             return Path(place)
-        target = self._store._cache / "checkpoints" / self._base.rsplit("/", 1)[-1] / names[-1]
+        target = self._cached / names[-1]
         if not target.exists():
-            partial = target.with_name(f".{uuid4().hex}")
-            self._store.fs.get(f"{place}/", f"{partial}/", recursive=True)
-            partial.rename(target)
+            shutil.rmtree(self._cached, ignore_errors=True)  # those before it
+            self._store._download(place, target)
         return target
 
     def clear(self) -> None:
         """The job is done: forget its checkpoints."""
         if self._store.fs.exists(self._base):
             self._store.fs.rm(self._base, recursive=True)
+        shutil.rmtree(self._cached, ignore_errors=True)
 
     def _names(self) -> list[str]:
-        return [name for name in self._numbered() if self._store.fs.exists(f"{self._base}/{name}/.complete")]
+        return [name for name in self._numbered() if self._store.fs.exists(f"{self._base}/{name}/{_COMPLETE}")]
 
     def _numbered(self) -> list[str]:
         if not self._store.fs.exists(self._base):
@@ -189,3 +267,27 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             hashed.update(chunk)
     return hashed.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """To the disk with it: after a power cut, a name without its content would look like a whole artifact."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _changed(place: Path) -> float:
+    """When anything in it last changed; now, if it goes away meanwhile."""
+    try:
+        return max(each.lstat().st_ctime for each in (place, *place.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
+
+
+def _free(place: Path) -> str:
+    while not place.exists():
+        place = place.parent
+    usage = shutil.disk_usage(place)
+    return f"{usage.free / 1e6:,.1f} of {usage.total / 1e6:,.1f} MB free"

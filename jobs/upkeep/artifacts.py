@@ -1,4 +1,4 @@
-"""Deleting artifacts and checkpoints that nothing live points to."""
+"""Deleting artifacts and checkpoints that nothing live points to, and what killed writers left."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,7 +31,7 @@ _LIVE_JOBS = text("SELECT id::text FROM job WHERE state IN ('PENDING', 'STARTED'
 
 
 def clean(ctx: Context, grace_hours: float) -> dict[str, Any]:
-    """Rows with their folders, then folders that never got a row, then checkpoints of jobs that are final."""
+    """Rows with their folders, folders that never got a row, checkpoints of final jobs, and what is half-written."""
     store, grace = ctx.store, timedelta(hours=grace_hours)
     with ctx.session() as session:
         candidates = list(session.execute(_CANDIDATES, {"grace_s": grace.total_seconds()}).scalars())
@@ -49,6 +49,7 @@ def clean(ctx: Context, grace_hours: float) -> dict[str, Any]:
         "artifacts": deleted,
         "folders": _folders(ctx, store, grace),
         "checkpoints": _checkpoints(ctx, store, grace),
+        "unfinished": store.sweep(grace) + _unfinished(store, grace),
     }
 
 
@@ -64,6 +65,13 @@ def _folders(ctx: Context, store: ArtifactStore, grace: timedelta) -> int:
                 store.delete(digest)
                 deleted += 1
     return deleted
+
+
+def _unfinished(store: ArtifactStore, grace: timedelta) -> int:
+    stale = [digest for digest in store.unfinished() if _older(store, digest, grace)]
+    for digest in stale:
+        store.delete(digest)
+    return len(stale)
 
 
 def _checkpoints(ctx: Context, store: ArtifactStore, grace: timedelta) -> int:

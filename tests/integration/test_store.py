@@ -1,8 +1,13 @@
 """The artifact store, in a folder and in a bucket: stored once, never half visible, and no way out of it."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
@@ -10,6 +15,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from db.store import ArtifactError, ArtifactStore, Checkpoints
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -154,15 +161,40 @@ def test_the_newest_checkpoint_wins_and_is_alone(store: ArtifactStore, tmp_path:
     assert checkpoints.load() is None
 
 
-def test_a_half_written_checkpoint_neither_wins_nor_leaves_its_files(
-    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def breaking(store: ArtifactStore) -> Iterator[None]:
+    """A writer breaks off between its files and the name, or the last file, that makes them count."""
+    upload = store.fs.put_file
+
+    def upload_until_the_last(source: str, target: str) -> None:
+        killed() if target.endswith("manifest.json") else upload(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("db.store._sync", killed)
+        patch.setattr(store.fs, "pipe", killed)
+        patch.setattr(store.fs, "put_file", upload_until_the_last)
+        yield
+
+
+STUCK = """
+import signal, sys
+from pathlib import Path
+from db import store
+
+def stay(path):
+    print("stuck", flush=True)
+    signal.pause()
+
+store._sync = stay
+store.ArtifactStore(sys.argv[1] + "/store", Path(sys.argv[1]) / "home").put(Path(sys.argv[2]))
+"""
+
+
+def test_a_half_written_checkpoint_neither_wins_nor_leaves_its_files(store: ArtifactStore, tmp_path: Path) -> None:
     checkpoints = Checkpoints(store, "job")
     checkpoints.save(checkpoint(tmp_path / "good", "good"))
-    with monkeypatch.context() as patch:
-        patch.setattr(store.fs, "pipe", killed)
-        with pytest.raises(OSError, match="killed"):
-            checkpoints.save(checkpoint(tmp_path / "half", "half", extra=True))
+    with breaking(store), pytest.raises(OSError, match="killed"):
+        checkpoints.save(checkpoint(tmp_path / "half", "half", extra=True))
 
     loaded = checkpoints.load()
     assert loaded is not None
@@ -173,3 +205,35 @@ def test_a_half_written_checkpoint_neither_wins_nor_leaves_its_files(
     assert loaded is not None
     assert sorted(path.name for path in loaded.iterdir() if path.name != ".complete") == ["state"]
     assert (loaded / "state").read_text() == "next"
+
+
+def test_a_half_written_artifact_is_not_visible(store: ArtifactStore, tmp_path: Path) -> None:
+    folder = made(tmp_path / "a")
+    with breaking(store), pytest.raises(OSError, match="killed"):
+        store.put(folder)
+
+    assert store.list() == []
+    stored = store.put(folder)
+    assert store.list() == [stored.digest]
+    assert store.unfinished() == set()
+
+
+def test_what_a_killed_writer_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "home")
+    folder = made(tmp_path / "a", "x" * 1000)
+    os.utime(folder / "deep" / "weights", (0, 0))  # the content may be of long ago, and its writer still alive
+    writer = subprocess.Popen(
+        [sys.executable, "-c", STUCK, str(tmp_path), str(folder)], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"stuck\n"
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+    partial = tmp_path / "store" / ".partial"
+    assert len(list(partial.iterdir())) == 1
+
+    assert store.list() == []
+    assert store.sweep(timedelta(hours=24)) == 0
+    assert store.sweep(timedelta(0)) == 1
+    assert list(partial.iterdir()) == []

@@ -1,6 +1,7 @@
 """The clean-up of artifacts deletes what nothing points to, and only that."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,25 @@ def test_checkpoints_of_final_jobs_go_and_those_of_live_ones_stay(store: Artifac
     assert result["checkpoints"] >= 1
     left = [path.rsplit("/", 1)[-1] for path in store.fs.ls(f"{store.root}/.checkpoints", detail=False)]
     assert left == [live]
+
+
+def test_an_old_folder_that_was_put_just_now_is_young(store: ArtifactStore, tmp_path: Path) -> None:
+    place = tmp_path / "old"
+    place.mkdir()
+    (place / "manifest.json").write_text("{}")
+    os.utime(place / "manifest.json", (0, 0))
+
+    stored = store.put(place)
+    run(clean_artifacts)
+
+    assert store.list() == [stored.digest]
+
+
+def test_what_is_half_written_goes_once_it_is_old(store: ArtifactStore) -> None:
+    half = Path(store.root) / ".partial" / "half"
+    half.mkdir(parents=True)
+    (half / "weights").touch()
+
+    assert run(clean_artifacts)["unfinished"] == 0
+    assert run(clean_artifacts, grace_hours=0)["unfinished"] == 1
+    assert not half.exists()
