@@ -79,6 +79,14 @@ class Context(Protocol):
         """
         ...
 
+    def finish(self, result: T) -> T:
+        """Within `session()`: the job's success becomes part of that transaction. Returns the result, to be returned.
+
+        What was written there and the outcome are committed together or not at all. Without it, a process that dies
+        between the two leaves a job that runs again, and writes again. Raises what `session()` does.
+        """
+        ...
+
     def submit(self, job: Job, params: BaseModel | Mapping[str, Any]) -> AsyncResult[Any]:
         """Enqueue another job, with this one as its parent."""
         ...

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import structlog
@@ -29,9 +29,11 @@ from db.state import LIVE
 from db.store import ArtifactStore, Checkpoints
 from workers import stopping
 from workers.models import resident
+from workers.result import check_result
 from workers.settings import settings
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 PROGRESS_INTERVAL_S = 0.5
 
@@ -45,6 +47,8 @@ class RunContext:
         self._stage = ""
         self._fan_outs = 0
         self._transaction: Session | None = None
+        self._finishing = False
+        self.finished = False  # the body's own transaction has stored its success
         self.job_id: UUID = claimed.id
         self.kind = claimed.kind
         self.attempt = claimed.attempt
@@ -111,6 +115,7 @@ class RunContext:
             yield self._transaction
             return
         lease_s = broker_settings().lease_seconds
+        self._finishing = False
         with session() as transaction:
             self._heed(ledger.hold(transaction, self.job_id, self.attempt))
             began, self._transaction = time.monotonic(), transaction
@@ -120,6 +125,17 @@ class RunContext:
                 self._transaction = None
             if time.monotonic() - began > lease_s / 4:  # renewals pass over a row that is held
                 ledger.prolong(transaction, self.job_id, self.attempt, lease_s)
+        self.finished = self._finishing
+
+    def finish(self, result: T) -> T:
+        """See Context.finish."""
+        if self._transaction is None:
+            raise JobError(f"{self.kind} calls finish() outside of ctx.session(): call it at the end of the block")
+        check_result(self.kind, result)
+        if not ledger.succeed(self._transaction, self.job_id, self.attempt, result):
+            raise LeaseLost(f"{self.job_id}: attempt {self.attempt} no longer holds the job")
+        self._finishing = True
+        return result
 
     def submit(self, job: Job, params: BaseModel | Mapping[str, Any]) -> AsyncResult:
         """See Context.submit."""

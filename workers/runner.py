@@ -26,11 +26,11 @@ from db import ledger
 from db.engine import autocommit
 from db.ledger import Claimed, Executor
 from workers.context import RunContext
+from workers.result import check_result
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-MAX_RESULT_BYTES = 1 << 20  # results are facts about the work; data goes to the artifact store
 OUTAGE_S = 600.0  # how long an outcome waits for Postgres to come back
 
 
@@ -55,7 +55,8 @@ def _run(task: Job, claimed: Claimed) -> Any:
         params = parse(task.name, task.params_model, (), claimed.params)
         body: Callable[[Context, Any], Any] = task.body
         result = body(ctx, params)
-        _check_result(task.name, result)
+        if not ctx.finished:
+            check_result(task.name, result)
     except Suspended:
         raise Ignore("waits for its children") from None
     except HandedOver:
@@ -73,22 +74,12 @@ def _run(task: Job, claimed: Claimed) -> Any:
     except Exception as error:
         _fail(task, claimed, error)
         raise
-    if not _persist(lambda on: ledger.succeed(on, claimed.id, claimed.attempt, result)):
+    if not ctx.finished and not _persist(lambda on: ledger.succeed(on, claimed.id, claimed.attempt, result)):
         log.warning("result_refused", reason="the lease was lost before the end")
         raise Ignore("lease lost")
     _follow(claimed)
     ctx.clear_checkpoints()
     return result
-
-
-def _check_result(kind: str, result: Any) -> None:
-    """Refuse what the row cannot hold before it is written: tried again, the body would only return it again."""
-    try:
-        size = len(ledger.encode(result))
-    except ledger.NotStorable as error:
-        raise JobError(f"{kind} returned what is {error}; return numbers, strings, lists and dicts") from None
-    if size > MAX_RESULT_BYTES:
-        raise JobError(f"{kind} returned {size:,} bytes: the limit is {MAX_RESULT_BYTES:,}; return a reference")
 
 
 def _fail(task: Job, claimed: Claimed, error: Exception) -> None:
