@@ -13,6 +13,7 @@ result_backend = "broker.backend:LedgerBackend"  # the ledger in Postgres is whe
 broker_transport_options = {
     **transport_options(),
     "priority_steps": list(PRIORITY_STEPS),
+    "queue_order_strategy": "broker.affinity:StickyCycle",
     "socket_connect_timeout": 5,  # a client says that Redis is away instead of hanging
 }
 broker_connection_retry_on_startup = True

@@ -5,7 +5,6 @@ same empty body and differs in a few headers, so the envelope (Celery message pr
 transport) is built here, and LPUSHed onto kombu's own keys.
 """
 
-import base64
 import json
 import os
 import socket
@@ -19,13 +18,10 @@ from uuid import UUID, uuid4
 from kombu.exceptions import OperationalError
 
 from broker.app import app
+from broker.message import BODY, SHOWN_CHARACTERS, named
 from db.outbox import Nudge
 
-_NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-_BODY = base64.b64encode(json.dumps([[], {}, _NOTHING]).encode()).decode()
-_SHOWN_CHARACTERS = 1024  # of the parameters, in Flower
-
-
+_PAGE = 500  # messages read at once: a hostile one may have megabytes
 _tags = count()  # delivery tags need only be unique; a uuid4 for each costs more than the rest of the message
 
 
@@ -42,7 +38,7 @@ def _origin() -> str:
 def envelope(nudge: Nudge) -> str:
     """The message of one nudge as kombu's Redis transport stores it."""
     job_id = str(nudge.id)
-    shown = json.dumps(nudge.params)[:_SHOWN_CHARACTERS]
+    shown = json.dumps(nudge.params)[:SHOWN_CHARACTERS]
     return (
         _template(nudge.kind, nudge.queue, nudge.priority, nudge.time_limit_s)
         .replace("@tag@", f"{_origin_id()}-{os.getpid()}-{next(_tags)}")
@@ -69,25 +65,29 @@ def _template(kind: str, queue: str, priority: int, time_limit_s: float | None) 
         "body_encoding": "base64", "delivery_tag": "@tag@",
     }  # fmt: skip
     return json.dumps(
-        {"body": _BODY, "content-encoding": "utf-8", "content-type": "application/json",
+        {"body": BODY, "content-encoding": "utf-8", "content-type": "application/json",
          "properties": properties, "headers": headers}
     )  # fmt: skip
 
 
 def publish(nudges: Sequence[Nudge]) -> None:
-    """Put the nudges on their queues, in order. Raises kombu's OperationalError when Redis cannot be reached."""
-    lists: dict[tuple[str, int], list[str]] = defaultdict(list)
+    """Put the nudges on their queues, in order; those of jobs that had begun before go to the front.
+
+    Raises kombu's OperationalError when Redis cannot be reached.
+    """
+    lists: dict[tuple[str, int, bool], list[str]] = defaultdict(list)
     for nudge in nudges:
-        lists[nudge.queue, nudge.priority].append(envelope(nudge))
+        lists[nudge.queue, nudge.priority, nudge.begun].append(envelope(nudge))
     with app.pool.acquire(block=True, timeout=10) as connection:
         try:
             channel = connection.default_channel
             with channel.conn_or_acquire() as client:
                 pipeline = client.pipeline(transaction=False)
-                for (queue, priority), messages in lists.items():
+                for (queue, priority, begun), messages in lists.items():
                     key = channel._q_for_pri(queue, priority)
+                    push = pipeline.rpush if begun else pipeline.lpush  # workers take from the right
                     for start in range(0, len(messages), 1000):
-                        pipeline.lpush(key, *messages[start : start + 1000])
+                        push(key, *messages[start : start + 1000])
                 pipeline.execute()
         except (*connection.connection_errors, *connection.channel_errors) as error:
             raise OperationalError(f"Redis cannot be reached: {error}") from error
@@ -101,15 +101,15 @@ def lengths(queues: Iterable[str]) -> dict[str, int]:
 
 
 def queued_ids(queue: str) -> set[UUID]:
-    """The jobs that the messages of a queue name."""
-    found: set[UUID] = set()
+    """The jobs that the messages of a queue name. What is no message of ours names none: a worker will drop it."""
+    found: set[UUID | None] = set()
     with app.pool.acquire(block=True, timeout=10) as connection:
         channel = connection.default_channel
         with channel.conn_or_acquire() as client:
             for priority in channel.priority_steps:
-                for raw in client.lrange(channel._q_for_pri(queue, priority), 0, -1):
-                    try:
-                        found.add(UUID(json.loads(raw)["headers"]["id"]))
-                    except (ValueError, KeyError, TypeError):
-                        continue  # not one of ours: the worker that takes it says so
-    return found
+                key, start = channel._q_for_pri(queue, priority), 0
+                # From the end where messages are added, so that what moves meanwhile is read twice, not never.
+                while page := client.lrange(key, start, start + _PAGE - 1):
+                    found.update(map(named, page))
+                    start += len(page)
+    return {each for each in found if each is not None}

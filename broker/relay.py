@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 BATCH = 1000
 # A nudge that left its queue is claimed within milliseconds; one that is in neither place for so long is gone.
-MISSING_AFTER_S = 5.0
+MISSING_AFTER_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,14 @@ def send_due() -> int:
 def reconcile(older_s: float = MISSING_AFTER_S) -> int:
     """Find jobs whose message is lost (Redis flushed, a process died between pop and claim) and make them due again.
 
-    Redis is asked for its lengths, and only where they fall short of the ledger's count for the messages themselves.
+    On a busy queue a lost message is overtaken by later ones. Else Redis is asked for its lengths, and only where they
+    fall short of the ledger's count for the messages themselves.
     """
     with autocommit() as connection:
+        if lost := outbox.unsend_overtaken(connection, older_s):
+            log.warning("nudges_overtaken", count=lost)
         sent = outbox.sent_counts(connection, older_s)
     waiting = lengths(sent)
-    lost = 0
     for queue, count in sent.items():
         if waiting[queue] >= count:
             continue

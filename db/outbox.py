@@ -7,10 +7,10 @@ whoever submits ten thousand jobs is ahead of another owner's one job by the win
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 
 from db.ledger import Executor, Lane
 
@@ -27,12 +27,13 @@ class Nudge:
     time_limit_s: float | None = None
     root_id: UUID | None = None
     parent_id: UUID | None = None
+    begun: bool = False  # it had its turn and lost its worker: it goes before those that wait for theirs
 
 
 _UNSEND = text("""
     UPDATE job SET sent_at = NULL WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY')""")
 
-_NUDGE = "id, kind, queue, priority, params, time_limit_s, root_id, parent_id"
+_NUDGE = "id, kind, queue, priority, params, time_limit_s, root_id, parent_id, attempt > 0"
 
 _DUE = text(f"""
     UPDATE job SET sent_at = clock_timestamp()
@@ -73,6 +74,14 @@ _LANES = text(_let_go(f"""
     SELECT * FROM lanes
 """))  # fmt: skip
 
+# A list in Redis is served in the order of sending, but for jobs that had begun before.
+_OVERTAKEN = text("""
+    UPDATE job SET sent_at = NULL
+    FROM (SELECT queue, priority, max(sent_at) AS sent_at FROM job WHERE state = 'STARTED' AND attempt = 1
+          GROUP BY queue, priority) AS running
+    WHERE job.queue = running.queue AND job.priority = running.priority AND job.state IN ('PENDING', 'RETRY')
+      AND job.sent_at < running.sent_at - make_interval(secs => :older_s)""")
+
 _SENT_COUNTS = text("""
     SELECT queue, count(*) FROM job
     WHERE state IN ('PENDING', 'RETRY') AND sent_at < now() - make_interval(secs => :older_s) GROUP BY queue""")
@@ -101,6 +110,14 @@ def let_go(on: Executor, lane: Lane, window: int) -> list[Nudge]:
 def let_all_go(on: Executor, window: int) -> list[Nudge]:
     """The same for every lane that holds jobs back."""
     return [Nudge(*row) for row in on.execute(_LANES, {"window": window})]
+
+
+def unsend_overtaken(on: Executor, older_s: float) -> int:
+    """Make due again what was sent more than `older_s` seconds before a job that runs by now; returns how many.
+
+    On a queue that is never empty this is how a lost message shows: their number says nothing.
+    """
+    return cast(CursorResult[Any], on.execute(_OVERTAKEN, {"older_s": older_s})).rowcount
 
 
 def sent_counts(on: Executor, older_s: float) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -109,6 +110,46 @@ def stubborn(ctx: Context, params: Stubborn) -> None:
 @job("tests.limited", params=Stubborn, queue="cpu", max_attempts=1, time_limit=1)
 def limited(ctx: Context, params: Stubborn) -> None:
     time.sleep(params.seconds)
+
+
+class Hoard(Params):
+    """Take memory and never look at anything."""
+
+    megabytes: int
+
+
+@job("tests.hoard", params=Hoard, queue="cpu", max_attempts=2, backoff=0.05)
+def hoard(ctx: Context, params: Hoard) -> None:
+    held = os.urandom(1) * (params.megabytes << 20)
+    ctx.progress(0, 1, stage="holding")
+    while held:
+        time.sleep(0.1)
+
+
+class Climb(Params):
+    """Take steps until the file `go` exists, each a line in the file `trace`; keep a checkpoint now and then, and when
+    the worker stops. Or be deaf to that."""
+
+    trace: str
+    go: str
+    every: int = 50
+    deaf: bool = False
+
+
+@job("tests.climb", params=Climb, queue="cpu", max_attempts=2, backoff=0.05)
+def climb(ctx: Context, params: Climb) -> int:
+    kept = ctx.load_checkpoint()
+    step = int((kept / "step").read_text()) if kept else 0
+    while not Path(params.go).exists():
+        time.sleep(0.05)
+        with open(params.trace, "a") as trace:
+            trace.write(f"{step} {ctx.attempt}\n")
+        step += 1
+        if not params.deaf and (step % params.every == 0 or ctx.stopping):
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "step").write_text(str(step))
+                ctx.save_checkpoint(Path(folder))
+    return step
 
 
 class Poison(Params):

@@ -67,9 +67,11 @@ class Process:
             pass
 
 
-def start_worker(home: Path, *, name: str = "cpu", concurrency: int = 2, queues: str = "cpu", **env: str) -> Process:
+def start_worker(
+    home: Path, *, name: str = "cpu", concurrency: int = 2, queues: str = "cpu", app: str = "broker.app", **env: str
+) -> Process:
     """A Celery worker of this project, ready to take jobs."""
-    celery = [sys.executable, "-m", "celery", "-A", "broker.app", "worker", "-n", f"{name}@test", "-Q", queues]
+    celery = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{name}@test", "-Q", queues]
     options = ["-c", str(concurrency), "--without-gossip", "--without-mingle", "-l", "INFO"]
     process = Process([*celery, *options], home, **env)
     process.wait_for("ready.")

@@ -106,3 +106,20 @@ def test_an_attempt_that_failed_is_sent_again_when_it_is_due() -> None:
 
     assert relay.tick().sent == 1
     assert queued_ids("cpu") == {UUID(result.id)}
+
+
+def test_a_lost_message_on_a_busy_queue_shows_when_later_ones_overtake_it() -> None:
+    lost = UUID(add.submit(x=1).id)
+    with make_client() as client:
+        client.flushall()
+    with autocommit() as connection:
+        connection.execute(text("UPDATE job SET sent_at = now() - interval '10 s'"))
+    later = add.submit_many([{"x": n} for n in range(3)])
+
+    assert relay.reconcile() == 0  # there are as many messages as ever, and nothing says that one is missing
+    with autocommit() as connection:
+        ledger.claim(connection, UUID(later[0]), "w", 60)
+
+    assert relay.reconcile() == 1
+    assert relay.send_due() == 1
+    assert lost in queued_ids("cpu")
