@@ -14,8 +14,9 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +32,7 @@ _COMPLETE = ".complete"  # the last file of a checkpoint
 _CHUNK_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_TEXT = re.compile(rf"os error ({'|'.join(map(str, sorted(_FULL)))})\b")  # how Rust's libraries say it
+_ROOM = "make room, or name another place in GRISTMILL_HOME"
 _CLEAN = "`gristmill submit upkeep.clean_artifacts`, make room, or name another place in GRISTMILL_ARTIFACTS_URL"
 
 
@@ -43,10 +45,12 @@ class NoSpace(ArtifactError):
 
 
 @contextmanager
-def needs_space(place: Path, remedy: str = "make room, or name another place in TMPDIR") -> Iterator[None]:
+def _needs_space(place: Path, remedy: str) -> Iterator[None]:
     """Around whatever writes there: that the disk is full is said in one line, with the place and the remedy."""
     try:
         yield
+    except NoSpace:
+        raise
     except Exception as error:
         if getattr(error, "errno", None) not in _FULL and not _FULL_TEXT.search(str(error)):
             raise
@@ -100,6 +104,17 @@ class ArtifactStore:
             self._download(f"{self.root}/{digest}", target)
         return target
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder of this machine to write what is to be stored in; gone at the end. Raises NoSpace when it is full.
+
+        Not in the system's temporary folder, which may be memory, and where nobody clears up after a killed process.
+        """
+        self._cache.mkdir(parents=True, exist_ok=True)
+        _sweep(self._cache.glob(".*"), timedelta(days=1))
+        with _needs_space(self._cache, _ROOM), tempfile.TemporaryDirectory(prefix=".", dir=self._cache) as folder:
+            yield Path(folder)
+
     def exists(self, digest: str) -> bool:
         """Whether the store has the whole artifact: the manifest is the last file to appear."""
         _check(digest)
@@ -136,16 +151,8 @@ class ArtifactStore:
         self.fs.rm(name)
 
     def sweep(self, grace: timedelta) -> int:
-        """Remove what killed writers and readers left half-done, if nobody touched it for so long; how many there were.
-
-        By the time of the last change of anything in it, which unlike that of the content is the disk's own.
-        """
-        before = time.time() - grace.total_seconds()
-        places = [*self._cache.glob(".*"), *(Path(self.root).glob(".partial/*") if self.local else ())]
-        old = [place for place in places if _changed(place) < before]
-        for place in old:
-            shutil.rmtree(place, ignore_errors=True)
-        return len(old)
+        """Remove what killed writers and readers left half-done, if nobody touched it for so long; returns how many."""
+        return _sweep([*self._cache.glob(".*"), *(Path(self.root).glob(".partial/*") if self.local else ())], grace)
 
     def _digests(self) -> tuple[set[str], set[str]]:
         """Of what is whole, and of what is not."""
@@ -173,7 +180,7 @@ class ArtifactStore:
         """Copy a folder, and these empty files, to where no half of it is ever seen, be it killed or without power."""
         partial = Path(self.root) / ".partial" / uuid4().hex
         try:
-            with needs_space(Path(self.root), _CLEAN):
+            with _needs_space(Path(self.root), _CLEAN):
                 partial.mkdir(parents=True)
                 for source in sorted(folder.rglob("*")):
                     copy = partial / source.relative_to(folder)
@@ -194,7 +201,7 @@ class ArtifactStore:
     def _download(self, source: str, target: Path) -> None:
         partial = self._cache / f".{uuid4().hex}"
         try:
-            with needs_space(self._cache, "make room, or name another place in GRISTMILL_HOME"):
+            with _needs_space(self._cache, _ROOM):
                 self.fs.get(f"{source}/", f"{partial}/", recursive=True)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(OSError):  # another process was first
@@ -278,8 +285,15 @@ def _sync(path: Path) -> None:
         os.close(number)
 
 
+def _sweep(places: Iterable[Path], grace: timedelta) -> int:
+    old = [place for place in places if _changed(place) < time.time() - grace.total_seconds()]
+    for place in old:
+        shutil.rmtree(place, ignore_errors=True)
+    return len(old)
+
+
 def _changed(place: Path) -> float:
-    """When anything in it last changed; now, if it goes away meanwhile."""
+    """When anything in it last changed, the content's own dates aside; now, if it goes away meanwhile."""
     try:
         return max(each.lstat().st_ctime for each in (place, *place.rglob("*")))
     except FileNotFoundError:

@@ -28,6 +28,13 @@ class Batch:
     target: Tensor  # (T,)
     known: Tensor  # (T, L) items of the window that cannot be the answer: they are left out of the softmax
 
+    def part(self, rows: range) -> Batch:
+        """Some consecutive rows, with their targets."""
+        width = self.rows.shape[1]
+        begin, end = torch.searchsorted(self.place, torch.tensor([rows.start * width, rows.stop * width])).tolist()
+        place = self.place[begin:end] - rows.start * width
+        return Batch(self.rows[rows.start : rows.stop], place, self.target[begin:end], self.known[begin:end])
+
 
 def windows(histories: Histories, length: int, random: np.random.Generator, pad: int) -> Array:
     """(windows, length) of item indexes padded on the right; each history's first window is cut short at random."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,25 @@ from jobs.recommend import metrics
 from jobs.recommend.baselines import Scorer
 from jobs.recommend.histories import NONE, Histories, Split, from_sequences
 from jobs.recommend.model import Recommender, pack
+from jobs.training.memory import Batcher
 
 Array = np.ndarray[Any, Any]
 CHUNK = 1024  # users whose scores of all items are in memory at once
 
 
-def network(model: Recommender, batch: int = 256) -> Scorer:
+def network(model: Recommender, batch: int = 256, batcher: Callable[[str, torch.device], Batcher] = Batcher) -> Scorer:
     """A trained model as a scorer of histories."""
+    device = model.item.weight.device
+    sizes = batcher(f"{model.shape} scores", device)
 
-    @torch.inference_mode()
     def scores(histories: Histories) -> Array:
-        device = model.item.weight.device
-        model.eval()
-        parts = []
-        for begin in range(0, len(histories), batch):
-            users = range(begin, min(begin + batch, len(histories)))
+        @torch.inference_mode()
+        def score(users: Sequence[int]) -> Array:
             rows, last = pack([histories[user] for user in users], model.shape)
-            parts.append(model.next_scores(rows.to(device), last.to(device)).float().cpu().numpy())
-        return np.concatenate(parts)
+            return model.next_scores(rows.to(device), last.to(device)).float().cpu().numpy()
+
+        model.eval()
+        return np.concatenate(list(sizes.run(score, range(len(histories)), batch)))
 
     return scores
 

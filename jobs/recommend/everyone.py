@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -60,9 +58,9 @@ def _plan(ctx: Context) -> dict[str, Any]:
     if not users:
         raise JobError("there are no users: import histories with recommend.import_data")
     plan = {"started": time.time(), "users": users}
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / _PLAN).write_text(json.dumps(plan))
-        ctx.save_checkpoint(Path(folder))
+    with ctx.store.scratch() as folder:
+        (folder / _PLAN).write_text(json.dumps(plan))
+        ctx.save_checkpoint(folder)
     return plan
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from jobs.recommend import batches, evaluate, start
 from jobs.recommend.histories import Split
 from jobs.recommend.model import Recommender, Shape
+from jobs.training.memory import Batcher
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     resume: State | None = None,
+    batcher: Callable[[str, torch.device], Batcher] = Batcher,
 ) -> Fitted:
     device = device or torch.device("cpu")
     shape = Shape(
@@ -94,6 +97,8 @@ def fit(
         model.load_state_dict(resume.model)
         optimizer.load_state_dict(resume.optimizer)
     total = batches.steps(split.train, shape, recipe.batch)
+    sizes = batcher(f"{shape} training", device)
+    scorer = evaluate.network(model, batcher=batcher)
 
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
         epoch = state.epoch + 1
@@ -104,15 +109,13 @@ def fit(
         for step, batch in enumerate(batches.epoch(split.train, shape, recipe.batch, random, recipe.masked), start=1):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * _pace((epoch - 1 + min(step / total, 1)) / recipe.epochs)
-            loss = _loss(model, batch, device)
-            optimizer.zero_grad()
-            loss.backward()
+            parts = sizes.accumulate(partial(_backward, model, batch, device), len(batch.rows), optimizer.zero_grad)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            losses.append(loss.item())
+            losses.append(sum(parts))
             if on_step:
                 on_step(epoch, min(step, total), total)
-        measured = evaluate.on_validation(evaluate.network(model), split)
+        measured = evaluate.on_validation(scorer, split)
         state = _after(state, model, optimizer, epoch, measured | {"loss": float(np.mean(losses))})
         if on_epoch:
             on_epoch(state)
@@ -143,6 +146,16 @@ def _pace(done: float) -> float:
     if done < warm:
         return done / warm
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+
+
+def _backward(model: Recommender, batch: batches.Batch, device: torch.device, rows: range) -> float:
+    """The share of these rows in the batch's loss; their gradients are added to those that are there."""
+    part = batch if len(rows) == len(batch.rows) else batch.part(rows)
+    if not len(part.target):
+        return 0.0
+    loss = _loss(model, part, device) * (len(part.target) / len(batch.target))
+    loss.backward()
+    return loss.item()
 
 
 def _loss(model: Recommender, batch: batches.Batch, device: torch.device) -> Tensor:

@@ -50,6 +50,10 @@ class Shape:
     def causal(self) -> bool:
         return self.architecture == "sasrec"
 
+    def __str__(self) -> str:
+        """Architecture and sizes: all that the memory of a row depends on."""
+        return f"{self.architecture}-{self.items}x{self.dim}x{self.length}x{self.blocks}x{self.heads}"
+
     def json(self) -> dict[str, Any]:
         return asdict(self)
 

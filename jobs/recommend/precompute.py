@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jobs.recommend.model import Recommender, pack
 from jobs.training.device import autocast
+from jobs.training.memory import Batcher
 
 Array = np.ndarray[Any, Any]
 BATCH = 512
@@ -58,6 +59,7 @@ def top_lists(
     top_k: int,
     batch: int = BATCH,
     on_batch: Callable[[int, int], None] | None = None,
+    batcher: Callable[[str, torch.device], Batcher] = Batcher,
 ) -> TopLists:
     """A list for each history, none of them empty, in the order given; `on_batch(done, total)` after each batch."""
     if top_k < 1:
@@ -70,20 +72,16 @@ def top_lists(
     order = np.argsort(lengths, kind="stable")
     shape = (len(histories), min(top_k, model.shape.items))
     items, scores = np.zeros(shape, dtype=np.int64), np.full(shape, -np.inf)
-    begin = 0
-    while begin < len(order):
-        users = order[begin : begin + batch]
-        try:
-            items[users], scores[users] = _one_batch(model, [histories[user] for user in users], top_k)
-        except torch.OutOfMemoryError:
-            if batch == 1:
-                raise
-            torch.cuda.empty_cache()
-            batch //= 2  # and stay there: the histories only get longer
-            continue
-        begin += len(users)
+
+    def one(users: Sequence[int]) -> tuple[Sequence[int], Array, Array]:
+        return users, *_one_batch(model, [histories[user] for user in users], top_k)
+
+    sizes, done = batcher(f"{model.shape} top lists", model.item.weight.device), 0
+    for users, best, values in sizes.run(one, order.tolist(), batch):
+        items[users], scores[users] = best, values
+        done += len(users)
         if on_batch:
-            on_batch(begin, len(order))
+            on_batch(done, len(order))
     return TopLists(items, scores.round(_DIGITS), np.isfinite(scores).sum(axis=1))
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from jobs.recommend.precompute import TopLists, top_lists
 from jobs.recommend.profile import Counts, profile_hash
 from jobs.recommend.tasks import PretrainBatch, PretrainUser
 from jobs.training.device import precision, resolve
+from jobs.training.memory import batcher
 
 STAGES = ("map items", "run model", "extract features", "write caches")
 Array = np.ndarray[Any, Any]
@@ -168,6 +170,7 @@ def _run(ctx: Context, loaded: Loaded, users: Sequence[Mapped], top_k: int) -> t
         [user.known for user in users],
         top_k,
         on_batch=lambda done, total: ctx.progress(1, len(STAGES), stage=STAGES[1], message=f"{done} of {total} users"),
+        batcher=partial(batcher, ctx),
     )
     return tops, time.perf_counter() - started
 

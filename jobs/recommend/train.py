@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jobs.recommend.histories import Histories, Split, from_sequences, leave_one
 from jobs.recommend.intake import dataset
 from jobs.recommend.tasks import Train
 from jobs.training.device import resolve
+from jobs.training.memory import batcher
 
 log = structlog.get_logger()
 GATE = "ndcg@10"  # on validation, full ranking
@@ -55,15 +56,15 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     ctx.progress(0, 2, stage="measure")
     metrics = {
         "validation": fitted.validation,
-        "test": evaluate.on_test(evaluate.network(fitted.model), split, recipe.seed),
+        "test": evaluate.on_test(evaluate.network(fitted.model, batcher=partial(batcher, ctx)), split, recipe.seed),
         "popularity": evaluate.on_test(popularity(split.before_test()), split, recipe.seed),
     }
     in_use = _in_use(ctx)
     metrics |= {"in_use": _measure(ctx, in_use, split)} if in_use else {}
     ctx.progress(1, 2, stage="store")
-    with tempfile.TemporaryDirectory() as folder:
-        artifact.save_model(Path(folder), fitted, recipe, data, metrics)
-        return _register(ctx, Path(folder), metrics, in_use) | {
+    with ctx.store.scratch() as folder:
+        artifact.save_model(folder, fitted, recipe, data, metrics)
+        return _register(ctx, folder, metrics, in_use) | {
             "epochs": len(fitted.history),
             "best_epoch": fitted.best_epoch,
             "device": str(fitted.model.item.weight.device),
@@ -82,9 +83,9 @@ def _fit(ctx: Context, split: Split, recipe: Recipe) -> Fitted:
     def on_epoch(state: State) -> None:
         nonlocal told
         told = f"epoch {state.epoch}: validation {GATE} {state.history[-1][GATE]:.4f}"
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint.save(Path(folder), state, recipe, fingerprint)
-            ctx.save_checkpoint(Path(folder))
+        with ctx.store.scratch() as folder:
+            checkpoint.save(folder, state, recipe, fingerprint)
+            ctx.save_checkpoint(folder)
         ctx.progress(state.epoch * 100, recipe.epochs * 100, stage="train", message=told)
 
     def on_step(epoch: int, step: int, steps: int) -> None:
@@ -92,7 +93,7 @@ def _fit(ctx: Context, split: Split, recipe: Recipe) -> Fitted:
         done = (epoch - 1) * 100 + min(99, 100 * step // steps)
         ctx.progress(done, recipe.epochs * 100, stage="train", message=told)
 
-    return fit(split, recipe, resolve(ctx.device), on_epoch, on_step, resume)
+    return fit(split, recipe, resolve(ctx.device), on_epoch, on_step, resume, batcher=partial(batcher, ctx))
 
 
 def _in_use(ctx: Context) -> Model | None:
@@ -108,13 +109,13 @@ def _measure(ctx: Context, in_use: Model, split: Split) -> dict[str, float]:
         log.warning("model_in_use_unusable", version=in_use.version, reason=str(error))
         return {}
     known = sum(item in loaded.index for item in split.train.items) / len(split.train.items)
-    return evaluate.on_validation(_translated(loaded, split.train.items), split) | {"known_items": round(known, 4)}
+    return evaluate.on_validation(_translated(ctx, loaded, split.train.items), split) | {"known_items": round(known, 4)}
 
 
-def _translated(loaded: artifact.Loaded, items: tuple[str, ...]) -> Scorer:
+def _translated(ctx: Context, loaded: artifact.Loaded, items: tuple[str, ...]) -> Scorer:
     """A scorer over `items` of a model with its own vocabulary; what it does not know it ranks last."""
     own = np.array([loaded.index.get(item, -1) for item in items])
-    score = evaluate.network(loaded.model)
+    score = evaluate.network(loaded.model, batcher=partial(batcher, ctx))
 
     def scores(histories: Histories) -> np.ndarray[Any, Any]:
         known = [own[history][own[history] >= 0] for history in histories]

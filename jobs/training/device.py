@@ -1,11 +1,17 @@
-"""The one place that chooses a device and a number format."""
+"""The one place that chooses a device and a number format, and knows what memory it has."""
 
 from __future__ import annotations
 
 import contextlib
+import resource
 from contextlib import AbstractContextManager
+from pathlib import Path
 
+import psutil
 import torch
+
+# What a container may use, in cgroup v2 and v1.
+_CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def resolve(device: str = "auto") -> torch.device:
@@ -41,3 +47,33 @@ def prepare(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision(device))
     return torch.autocast(device.type, dtype=kind) if kind else contextlib.nullcontext()
+
+
+def kind(device: torch.device) -> str:
+    """What is true of all devices like this one: its name and memory, such as "NVIDIA A10G, 22 GB" or "cpu, 16 GB"."""
+    if device.type == "cuda":
+        found = torch.cuda.get_device_properties(device)
+        return f"{found.name}, {_gb(found.total_memory)}"
+    return f"{device.type}, {_gb(_host_bytes())}"
+
+
+def free(device: torch.device) -> str:
+    """What is left of its memory, for a message."""
+    if device.type == "cuda":
+        return f"{_gb(torch.cuda.mem_get_info(device)[0])} free"
+    left = min(psutil.virtual_memory().available, _host_bytes() - psutil.Process().memory_info().rss)
+    return f"{_gb(left)} free"
+
+
+def _host_bytes() -> int:
+    """The memory that this process may use: the machine's, less where a container or a limit says so."""
+    total = int(psutil.virtual_memory().total)
+    for file in _CONTAINER:
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            total = min(total, int(file.read_text()))
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return total if limit == resource.RLIM_INFINITY else min(total, limit)
+
+
+def _gb(count: int) -> str:
+    return f"{count / 2**30:.0f} GB" if count >= 10 * 2**30 else f"{count / 2**30:.1f} GB"
