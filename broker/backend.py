@@ -1,7 +1,7 @@
 """The ledger as Celery's result backend: AsyncResult, group, chain and chord read the jobs' own rows.
 
 The runner writes a job's outcome itself, fenced; what Celery's workers report here matters only where the runner
-cannot speak: its process died, ran out of time, was terminated, or never knew the kind.
+cannot speak: its process died, ran out of time or was terminated.
 """
 
 import traceback as tracebacks
@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 from celery.backends.base import BaseBackend
-from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import GroupResult
 from sqlalchemy import select
@@ -53,10 +53,6 @@ class LedgerBackend(BaseBackend):
                 worker = worker_name(getattr(request, "hostname", ""))
                 with autocommit() as connection:
                     settled(ledger.lose(connection, UUID(task_id), worker, _loss(exc)))
-            elif isinstance(exc, NotRegistered):
-                message = f"no job {exc.args[0]!r} is declared on the worker that received it: deploy its code there"
-                with autocommit() as connection:
-                    ledger.refuse(connection, UUID(task_id), describe(exc, message))
         except (OperationalError, ValueError) as error:  # the lease runs out, and the relay takes the job back
             log.warning("loss_not_recorded", job_id=task_id, reason=str(error).split("\n")[0])
 

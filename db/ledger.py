@@ -135,6 +135,7 @@ _CLAIM = text("""
     UPDATE job SET state = 'STARTED', attempt = attempt + 1, worker = :worker, started_at = now(),
                    lease_until = now() + make_interval(secs => :lease_s), progress = NULL
     WHERE id = :id AND state IN ('PENDING', 'RETRY') AND run_at <= now()
+      AND (CAST(:kind AS varchar) IS NULL OR kind = :kind)
       AND (expires_at IS NULL OR expires_at > now() OR (state = 'PENDING' AND attempt > 0))
     RETURNING id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas,
               queue, owner, priority""")
@@ -330,9 +331,9 @@ def clean(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def claim(on: Executor, job_id: UUID, worker: str, lease_s: float) -> Claimed | None:
-    """Take a due job for one attempt; None when another delivery took it or it is final."""
-    row = on.execute(_CLAIM, {"id": job_id, "worker": worker, "lease_s": lease_s}).first()
+def claim(on: Executor, job_id: UUID, worker: str, lease_s: float, kind: str | None = None) -> Claimed | None:
+    """Take a due job for one attempt; None when another delivery took it, it is final, or it is of another kind."""
+    row = on.execute(_CLAIM, {"id": job_id, "worker": worker, "lease_s": lease_s, "kind": kind}).first()
     return Claimed(*row) if row else None
 
 

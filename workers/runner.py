@@ -3,6 +3,7 @@
 Importing this module plugs it into the task class; celeryconfig's `imports` does so in every worker.
 """
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import structlog
 from celery.exceptions import Ignore, Retry
 from sqlalchemy.exc import OperationalError
 
-from broker import canvas
+from broker import canvas, dropped
 from broker.backend import describe
 from broker.context import Context
 from broker.errors import Cancelled, HandedOver, InvalidParams, JobError, LeaseLost, Suspended
@@ -23,6 +24,7 @@ from broker.params import parse
 from broker.settings import settings
 from broker.submit import send_lane
 from db import ledger
+from db.dropped import recorded
 from db.engine import autocommit
 from db.ledger import Claimed, Executor
 from workers.context import RunContext
@@ -40,13 +42,22 @@ def run(task: Job) -> Any:
     Raises Ignore when there is nothing to do for this message, Retry or the body's own error when the attempt failed.
     """
     job_id, worker = UUID(task.request.id), worker_name(task.request.hostname)
-    claimed = _persist(lambda on: ledger.claim(on, job_id, worker, settings().lease_seconds))
+    claimed = _persist(lambda on: ledger.claim(on, job_id, worker, settings().lease_seconds, task.name))
     if claimed is None:
+        if not _persist(lambda on: recorded(on, [(job_id, task.name)])):
+            _drop(task)
         raise Ignore(f"{job_id} is not to be run now: another delivery took it, or it is final")
     if claimed.lane:
         send_lane(claimed.lane)  # its place in Redis is free now for the owner's next
     with structlog.contextvars.bound_contextvars(job_id=str(job_id), kind=task.name, attempt=claimed.attempt):
         return _run(task, claimed)
+
+
+def _drop(task: Job) -> None:
+    """The message came from nobody of ours: its like is not to pass in silence."""
+    request = task.request
+    said = json.dumps({"task": task.name, "id": request.id, "kwargsrepr": request.kwargsrepr, "origin": request.origin})
+    dropped.drop(request.delivery_info["routing_key"], "no such job is recorded", said.encode())
 
 
 def _run(task: Job, claimed: Claimed) -> Any:

@@ -1,0 +1,134 @@
+"""kombu's Redis transport with a check between a message's arrival and Celery.
+
+kombu decodes what it takes from a queue inside the worker's event loop, and an error there ends the worker: one
+message that is not JSON stopped every worker in turn. Here a message on a job queue is handed on only as the clean
+nudge that `broker.message` makes of it; anything else is recorded (`broker.dropped`) and dropped. It never comes back,
+since it was not put among the unacknowledged; a real job whose message was garbled is sent again by the relay.
+
+The App plugs this in by its `amqp` class, so that it holds for every URL scheme and for no other Celery app.
+"""
+
+from queue import Empty
+from typing import Any
+
+import structlog
+from celery.app.amqp import AMQP as CeleryAMQP
+from kombu.connection import Connection as KombuConnection
+from kombu.transport import redis
+from kombu.utils.json import loads
+
+from broker import dropped
+from broker.app import app
+from broker.job import Job
+from broker.message import Refused, read
+from broker.queues import is_queue
+
+log = structlog.get_logger()
+
+
+class _Checked:
+    """What both kinds of Redis channel do differently from kombu's."""
+
+    _in_poll: Any
+
+    def _brpop_read(self: Any, **options: Any) -> bool:
+        """As kombu's, but for what is checked."""
+        try:
+            try:
+                answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not answer:
+                raise Empty
+            queue = answer[0].decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            message = _nudge(answer[1], queue) if is_queue(queue) else self._reply(answer[1])
+            if message is None:
+                raise Empty
+            self.connection._deliver(message, queue)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _receive_one(self: Any, client: Any) -> Any:
+        """As kombu's, which lets what is nested too deeply end the worker."""
+        try:
+            return super()._receive_one(client)  # type: ignore[misc]
+        except RecursionError:
+            log.warning("broadcast_dropped", reason="nested too deeply")
+            raise Empty from None
+
+    def _deliver_fanout_message(self: Any, message: Any, exchange: str) -> bool:
+        """A broadcast: remote control for workers, events for Flower."""
+        return self._readable(message) and super()._deliver_fanout_message(message, exchange)  # type: ignore[misc]
+
+    def _reply(self: Any, raw: bytes) -> Any:
+        """What a worker answered to remote control, for the client that asked; None when it was dropped."""
+        try:
+            message = loads(raw)  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, RecursionError):
+            message = None
+        return message if self._readable(message) else None
+
+    def _readable(self: Any, message: Any) -> bool:
+        """Whether kombu can make a message of it, which it will try without catching anything."""
+        try:
+            self.Message(message, channel=self)
+        except Exception as error:
+            log.warning("control_message_dropped", reason=type(error).__name__)
+            return False
+        return True
+
+
+class Channel(_Checked, redis.Channel):
+    """Of one server."""
+
+
+class SentinelChannel(_Checked, redis.SentinelChannel):
+    """Of a server that sentinels name."""
+
+
+class Transport(redis.Transport):
+    """redis://, rediss:// and redis+socket://"""
+
+    Channel = Channel
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """sentinel://"""
+
+    Channel = SentinelChannel
+
+
+_OURS = {redis.Transport: Transport, redis.SentinelTransport: SentinelTransport}
+
+
+class Connection(KombuConnection):
+    """kombu's, with our transports in the place of its own."""
+
+    def get_transport_cls(self) -> Any:
+        """The transport of the URL's scheme."""
+        theirs = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return _OURS.get(theirs, theirs)
+
+
+class AMQP(CeleryAMQP):
+    """Celery's, with our connections."""
+
+    Connection = Connection
+
+
+def _nudge(raw: bytes, queue: str) -> Any:
+    """The message to hand on; None when it was dropped."""
+    try:
+        message = read(raw, queue)
+    except Refused as error:
+        dropped.drop(queue, str(error), raw)
+        return None
+    kind = message["headers"]["task"]
+    if not isinstance(app.tasks.get(kind), Job):  # nor is any of Celery's own tasks to be called by a message
+        dropped.undeclared(queue, kind, message["headers"]["id"], raw)
+        return None
+    return message
