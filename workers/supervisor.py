@@ -14,7 +14,8 @@ from typing import TextIO
 
 from rich.console import Console
 
-START_SECONDS = 10.0  # one that ends sooner is misconfigured, not unlucky
+START_SECONDS = 10.0  # one that ends by itself sooner is misconfigured, not unlucky
+PAUSE_SECONDS = 30.0  # the longest before a start; what ran longer than that is not in a row of failures any more
 GRACE_SECONDS = 20.0
 COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
 PR_SET_PDEATHSIG = 1
@@ -50,8 +51,9 @@ class Supervisor:
     def run(self, tick: Callable[[], None] = lambda: None) -> int:
         """Start everything and stay until SIGINT or SIGTERM; then stop everything. `tick` is called each round.
 
-        A command that ends later than START_SECONDS after its start is started again, with growing pauses.
-        One that ends before is wrong in itself: everything stops, and its exit code is returned.
+        A command that ends later than START_SECONDS after its start is started again, with growing pauses, and so is
+        one that was killed by a signal at any time. One that ends by itself before is wrong in itself: everything
+        stops, and its exit code is returned.
         """
         old = {number: signal.signal(number, self._told) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -113,13 +115,16 @@ class Supervisor:
             code = command.process.poll()
             if code is None:
                 continue
-            if now - command.started < START_SECONDS:
+            ran = now - command.started
+            if ran < START_SECONDS and code >= 0:
                 self.say(name, f"ended at once with exit code {code}: stopping everything")
                 self.returncode = code or 1
                 self._stop.set()
                 return
-            pause = min(30, 2**command.restarts)
-            self.say(name, f"ended with exit code {code}: starting it again in {pause} s")
+            if ran > PAUSE_SECONDS:
+                command.restarts = 0
+            pause = min(PAUSE_SECONDS, 2**command.restarts)
+            self.say(name, f"{_ended(code)}: starting it again in {pause:.0f} s")
             command.restarts += 1
             command.process, command.restart_at = None, now + pause
 
@@ -142,6 +147,12 @@ class Supervisor:
             command.process.wait()
             for pump in command.pumps:
                 pump.join(timeout=2)
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by signal {-code}" + (", probably out of memory" if code == -signal.SIGKILL else "")
 
 
 def _signal(process: "subprocess.Popen[str] | None", number: signal.Signals) -> None:

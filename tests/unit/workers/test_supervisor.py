@@ -57,6 +57,36 @@ def test_a_command_that_ends_later_is_started_again(monkeypatch: pytest.MonkeyPa
     assert "dies | ended with exit code 0: starting it again in 1 s" in output.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(9, "was killed by signal 9, probably out of memory"), (11, "was killed by signal 11")]
+)
+def test_a_command_that_was_killed_is_started_again_however_soon(number: int, said: str, tmp_path: Path) -> None:
+    """A job may kill the worker that has just been started: that says nothing about the worker."""
+    output = io.StringIO()
+    group = Supervisor(output)
+    ran = tmp_path / "ran"
+    group.add("stays", python(FOREVER))
+    group.add("dies", python(f"import os; open({str(ran)!r}, 'a').write('x'); os.kill(os.getpid(), {number})"))
+
+    code = group.run(tick=lambda: group.stop() if ran.exists() and ran.read_text() == "xx" else None)
+
+    assert code == 0
+    assert f"dies  | {said}: starting it again in 1 s" in output.getvalue()
+    assert "stays | was" not in output.getvalue()
+
+
+def test_pauses_grow_in_a_row_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", 0.0)
+    output = io.StringIO()
+    group = Supervisor(output)
+    ran = tmp_path / "ran"
+    group.add("dies", python(f"import os; open({str(ran)!r}, 'a').write('x'); os.kill(os.getpid(), 9)"))
+
+    group.run(tick=lambda: group.stop() if ran.exists() and ran.read_text() == "xxx" else None)
+
+    assert group._commands["dies"].restarts == 1
+
+
 def test_a_command_that_ignores_the_request_is_killed_with_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.2)
     output = io.StringIO()
