@@ -1,15 +1,17 @@
 """What has happened, added up from tables that only grow: each row is read about once, however often one looks."""
 
-import time
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 Key = tuple[str | int | None, ...]
-Sums = dict[Key, tuple[int, float]]  # how many rows, and the seconds that they name
+Sums = dict[Key, tuple[float, ...]]
 
-CHUNK = 200_000  # rows added up in one statement, about half a second
-OPEN = 1_000_000  # rows that are read anew with every look while a transaction stays open for long
+CHUNK = 500_000  # rows added up in one statement: a second or two
+OPEN = 1_000_000  # rows that a look reads itself, while they are not added up
+
+BOUNDS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
+_WITHIN = ", ".join(f"count(*) FILTER (WHERE took_s <= {bound})" for bound in BOUNDS_S)
 
 # Ids are handed out before their transactions commit, so that a row may appear behind others that were read already.
 # Those up to the last id of a look are complete once every transaction that ran then has ended.
@@ -18,72 +20,77 @@ _HORIZON = """
            CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)
     FROM {table}"""
 
-BOUNDS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
 _TRANSITIONS = f"""
     SELECT kind, queue, priority, from_state, to_state, cause,
-           width_bucket(took_s, CAST(ARRAY{list(BOUNDS_S)} AS float8[])), count(*), coalesce(sum(took_s), 0)
+           count(*), count(took_s), coalesce(sum(took_s), 0), {_WITHIN}
     FROM job_event e JOIN job ON job.id = e.job_id
-    WHERE e.id > :after AND e.id <= :upto GROUP BY 1, 2, 3, 4, 5, 6, 7"""
+    WHERE e.id > :after AND e.id <= :upto GROUP BY 1, 2, 3, 4, 5, 6"""
 
 _DROPPED = """
-    SELECT queue, count(*), 0 FROM dropped_message WHERE id > :after AND id <= :upto GROUP BY 1"""
+    SELECT queue, count(*) FROM dropped_message WHERE id > :after AND id <= :upto GROUP BY 1"""
 
 
-class TooMuch(Exception):
-    """There is more to add up than the time allows: the next look goes on from there."""
+class Behind(Exception):
+    """There is more to add up than one look reads."""
 
 
 @dataclass
 class Tally:
-    """Adds up one table, for one reader at a time."""
+    """The sums of one table. One thread settles, any thread looks."""
 
     horizon: TextClause
     statement: TextClause
-    _sums: Sums = field(default_factory=dict)  # of the rows up to _after, which are not read again
-    _after: int = 0
-    _pending: tuple[int, int] | None = None  # an id, and the transaction before which all must end for it to be _after
+    columns: int  # of the key; the others are added up
+    _settled: tuple[Sums, int] = field(default_factory=lambda: ({}, 0))  # the sums up to an id
+    _pending: tuple[int, int] | None = None  # the id up to which to settle, once all transactions before one have ended
 
     @classmethod
     def of_transitions(cls) -> "Tally":
-        """By (kind, queue, priority, from_state, to_state, cause, place in BOUNDS_S of the seconds it took)."""
-        return cls(text(_HORIZON.format(table="job_event")), text(_TRANSITIONS))
+        """(kind, queue, priority, from_state, to_state, cause) to the count, and of the seconds that they took (waiting
+        since due, or running): their number, their sum, and how many are within each of BOUNDS_S."""
+        return cls(text(_HORIZON.format(table="job_event")), text(_TRANSITIONS), 6)
 
     @classmethod
     def of_dropped_messages(cls) -> "Tally":
-        """By (queue,)."""
-        return cls(text(_HORIZON.format(table="dropped_message")), text(_DROPPED))
+        """(queue,) to the count."""
+        return cls(text(_HORIZON.format(table="dropped_message")), text(_DROPPED), 1)
 
-    def look(self, on: Connection, deadline: float) -> Sums:
-        """The sums as the connection's transaction sees them, which must keep one snapshot (REPEATABLE READ).
+    def look(self, on: Connection) -> Sums:
+        """The sums as the connection sees them. Raises Behind."""
+        sums, after = self._settled
+        last, _, _ = on.execute(self.horizon).one()
+        if last < after:  # another history, such as a restored backup
+            sums, after = {}, 0
+        if last - after > OPEN:
+            raise Behind(f"{last - after:,} rows of history are to be added up first")
+        return _added(sums, self._read(on, after, last))
 
-        deadline: of time.monotonic(). Raises TooMuch, and has then come nearer.
-        """
-        last, oldest_running, next_to_run = on.execute(self.horizon).one()
-        if last < self._after:  # another history, such as a restored backup
-            self._sums, self._after, self._pending = {}, 0, None
+    def settle(self, engine: Engine) -> None:
+        """Add up what was there when this was last called and is complete by now: no look reads it again."""
+        with engine.connect() as connection:
+            last, oldest_running, next_to_run = connection.execute(self.horizon).one()
+        if last < self._settled[1]:
+            self._settled, self._pending = ({}, 0), None
         if self._pending and self._pending[1] <= oldest_running:
-            self._complete(on, self._pending[0], deadline)
+            self._add_up(engine, self._pending[0])
             self._pending = None
         self._pending = self._pending or (last, next_to_run)
-        if last - self._after > OPEN:
-            raise TooMuch(f"{last - self._after:,} rows of history are to be added up first")
-        return _added(self._sums, self._read(on, self._after, last))
 
-    def _complete(self, on: Connection, upto: int, deadline: float) -> None:
-        while self._after < upto:
-            if time.monotonic() > deadline:
-                raise TooMuch(f"{upto - self._after:,} rows of history are still to be added up")
-            end = min(self._after + CHUNK, upto)
-            self._sums, self._after = _added(self._sums, self._read(on, self._after, end)), end
+    def _add_up(self, engine: Engine, upto: int) -> None:
+        while (after := self._settled[1]) < upto:
+            end = min(after + CHUNK, upto)
+            with engine.begin() as connection:
+                connection.execute(text("SET LOCAL work_mem = '64MB'"))  # hashes the jobs: to sort takes thrice as long
+                self._settled = _added(self._settled[0], self._read(connection, after, end)), end
 
     def _read(self, on: Connection, after: int, upto: int) -> Sums:
         rows = on.execute(self.statement, {"after": after, "upto": upto})
-        return {tuple(key): (count, float(seconds)) for *key, count, seconds in rows}
+        return {tuple(row[: self.columns]): tuple(row[self.columns :]) for row in rows}
 
 
 def _added(one: Sums, other: Sums) -> Sums:
     sums = dict(one)
-    for key, (count, seconds) in other.items():
-        before = sums.get(key, (0, 0.0))
-        sums[key] = (before[0] + count, before[1] + seconds)
+    for key, values in other.items():
+        before = sums.get(key)
+        sums[key] = values if before is None else tuple(a + b for a, b in zip(before, values, strict=True))
     return sums

@@ -39,6 +39,7 @@ class JobRow:
     progress: dict[str, Any] | None
     message: str | None  # of the last error
     cancel_requested: bool
+    owner: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Event:
     attempt: int
     worker: str | None
     error: str | None
+    took_s: float | None  # how long it had waited since it was due, or how long it had run
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class JobDetail(JobRow):
     key: str | None
     result: Any
     error: dict[str, Any] | None
+    notes: dict[str, Any] | None  # what the run met and settled by itself
     expires_at: datetime | None
     time_limit_s: float | None
     parent_id: UUID | None
@@ -77,17 +80,6 @@ class Pulse:
     done: float
     total: float
     note: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """One queue: due and not running, due later, running, and how long the first of the due ones has waited."""
-
-    queue: str
-    waiting: int
-    later: int
-    running: int
-    oldest_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +100,22 @@ class ModelRow:
 # the limit.
 _ROW = f"""id, kind, state, queue, priority, attempt - spared AS attempt, max_attempts, created_at,
     nullif(run_at, {NEVER}) AS run_at, started_at, finished_at, worker, progress, error->>'message' AS message,
-    cancel_requested_at IS NOT NULL AS cancel_requested"""
+    cancel_requested_at IS NOT NULL AS cancel_requested, owner"""
 
 _LIST = text(f"""
     SELECT {_ROW} FROM job
     WHERE (CAST(:state AS varchar) IS NULL OR state = :state)
       AND (CAST(:kind AS varchar) IS NULL OR kind = :kind)
       AND (CAST(:queue AS varchar) IS NULL OR queue = :queue)
+      AND (CAST(:owner AS varchar) IS NULL OR owner = :owner)
     ORDER BY created_at DESC, id LIMIT :limit""")
 
 _DETAIL = text(f"""
-    SELECT {_ROW}, params, key, result, error, expires_at, time_limit_s, parent_id, root_id FROM job WHERE id = :id""")
+    SELECT {_ROW}, params, key, result, error, notes, expires_at, time_limit_s, parent_id, root_id
+    FROM job WHERE id = :id""")
 
 _HISTORY = text("""
-    SELECT at, from_state, to_state, attempt, worker, error FROM job_event WHERE job_id = :id ORDER BY id""")
+    SELECT at, from_state, to_state, attempt, worker, error, took_s FROM job_event WHERE job_id = :id ORDER BY id""")
 
 _CHILDREN = text("""
     SELECT state, count(*) FROM job WHERE group_id IN (SELECT group_id FROM barrier WHERE parent_id = :id)
@@ -142,14 +136,6 @@ _PULSE = text(f"""
         WHERE b.parent_id = job.id AND b.released_at IS NULL) AS family ON true
     WHERE job.id = :id""")
 
-_QUEUES = text("""
-    SELECT queue, count(*) FILTER (WHERE state <> 'STARTED' AND run_at <= now()) AS waiting,
-           count(*) FILTER (WHERE state <> 'STARTED' AND run_at > now()) AS later,
-           count(*) FILTER (WHERE state = 'STARTED') AS running,
-           CAST(extract(epoch FROM now() - min(run_at) FILTER (WHERE state <> 'STARTED' AND run_at <= now()))
-                AS float8) AS oldest_s
-    FROM job WHERE state IN ('PENDING', 'STARTED', 'RETRY') GROUP BY queue ORDER BY queue""")
-
 _MODELS = text("""
     SELECT name, version, is_current, artifact_digest, metrics, lineage, job_id, created_at
     FROM model ORDER BY name, version DESC""")
@@ -158,10 +144,11 @@ _TITLES = text("SELECT item_id, title FROM catalogue_item WHERE item_id = ANY(:i
 
 
 def list_jobs(
-    on: Reader, *, state: str | None = None, kind: str | None = None, queue: str | None = None, limit: int = 20
-) -> list[JobRow]:
+    on: Reader, *, state: str | None = None, kind: str | None = None, queue: str | None = None,
+    owner: str | None = None, limit: int = 20,
+) -> list[JobRow]:  # fmt: skip
     """The newest jobs that match."""
-    rows = on.execute(_LIST, {"state": state, "kind": kind, "queue": queue, "limit": limit})
+    rows = on.execute(_LIST, {"state": state, "kind": kind, "queue": queue, "owner": owner, "limit": limit})
     return [JobRow(**row) for row in rows.mappings()]
 
 
@@ -203,11 +190,6 @@ def pulse(on: Reader, job_id: UUID) -> Pulse:
     elif row["state"] == "PENDING":
         note = "due later" if row["later"] and not row["suspended"] else ""
     return Pulse(row["state"], float(progress.get("done") or 0), float(progress.get("total") or 0), note)
-
-
-def queue_depths(on: Reader) -> list[QueueDepth]:
-    """Every queue that has live jobs, measured from the rows: Redis does not count what it has handed out."""
-    return [QueueDepth(**row) for row in on.execute(_QUEUES).mappings()]
 
 
 def models(on: Reader) -> list[ModelRow]:

@@ -240,10 +240,15 @@ def odd(ctx: Context, params: Odd) -> Any:
             raise ValueError("x" * 5_000_000)
         case "raises with two arguments":
             raise TwoArguments("one", "two")
+        case "raises the database's URL":
+            raise ValueError(f"cannot reach {os.environ['GRISTMILL_DATABASE_URL']}: try again")
         case "raises without a message":
             raise Unspeakable
         case "exits":
             sys.exit(0)
+        case "notes":
+            ctx.note(batch={"from": 8, "to": 4})
+            return "noted"
         case "reports NUL":
             ctx.progress(1, 2, message="a\0b")
             return "reported"

@@ -21,7 +21,7 @@ from db.settings import SettingsError, settings
 from jobs.recommend import cache
 from workers import up
 from workers.cli.views.progress import watch
-from workers.process import FLOWER_PORT, flower_file
+from workers.process import FLOWER_PORT, address_file
 
 DATA = "ml-100k"
 USER = "196"
@@ -141,7 +141,7 @@ def table(title: str, first: str, *rest: str) -> Table:
 
 def farewell(stopped: bool) -> str:
     """Where to look next."""
-    address = flower_file(settings().home)
+    address = address_file(settings().home, "flower")
     flower = address.read_text() if address.exists() else f"http://127.0.0.1:{FLOWER_PORT}"
     lines = [
         f"Flower:  {flower}",

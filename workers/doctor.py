@@ -13,7 +13,7 @@ from broker.queues import QUEUES
 from broker.settings import make_client, redis_url
 from db.settings import SettingsError, redact, settings
 from workers.hardware import cores, gpus
-from workers.process import flower_file
+from workers.process import address_file
 
 RELAY_SECONDS = 15  # a due job that waited longer for its message has no relay
 
@@ -38,7 +38,7 @@ def diagnose() -> list[Check]:
         checks.append(_guarded("queues", _queues))
     if postgres.ok:
         checks.append(_guarded("relay", _relay))
-    address = flower_file(settings().home)
+    address = address_file(settings().home, "flower")
     if address.exists():
         checks.append(Check("flower", True, address.read_text()))
     return checks

@@ -1,5 +1,6 @@
 """What the Procfile's processes are: the Celery command lines of workers, beat and Flower, and their environment."""
 
+import errno
 import os
 import socket
 import sys
@@ -15,6 +16,7 @@ from workers.supervisor import Supervisor
 
 CELERY = [sys.executable, "-m", "celery", "-q", "-A", "broker.app"]
 FLOWER_PORT = 5555
+LOOPBACK = "127.0.0.1"
 
 
 def worker_command(kind: str, name: str, processes: int) -> list[str]:
@@ -115,33 +117,42 @@ def run_flower(port: int = FLOWER_PORT) -> NoReturn:
 
     if find_spec("flower") is None:
         raise SettingsError("Flower is not installed: pip install 'gristmill[flower]'")
-    free = free_port(port)
-    address = f"http://127.0.0.1:{free}"
-    if free != port:
-        tell(f"port {port} is taken")
-    tell(f"flower: {address}")
-    file = flower_file(settings().home)
+    free = announce("flower", port)
+    # Loopback only: Flower has no login of its own, and it can shut workers down.
+    become([*CELERY, "flower", f"--address={LOOPBACK}", f"--port={free}", "--logging=error"], {})
+
+
+def announce(name: str, first: int, host: str = LOOPBACK, path: str = "") -> int:
+    """The first free port from this one on; the address is said, and kept for `gristmill up` and doctor."""
+    port = free_port(first, host)
+    if port != first:
+        tell(f"port {first} is taken")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+    tell(f"{name}: {address}")
+    file = address_file(settings().home, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(address)
-    # Loopback only: Flower has no login of its own, and it can shut workers down.
-    become([*CELERY, "flower", "--address=127.0.0.1", f"--port={free}", "--logging=error"], {})
+    return port
 
 
-def flower_file(home: Path) -> Path:
-    """Where a running Flower leaves its address."""
-    return home / "run" / "flower.url"
+def address_file(home: Path, name: str) -> Path:
+    """Where a running Flower or the metrics leave their address."""
+    return home / "run" / f"{name}.url"
 
 
-def free_port(first: int, tries: int = 50) -> int:
+def free_port(first: int, host: str = LOOPBACK, tries: int = 50) -> int:
     """The first port from `first` on that nothing listens on."""
     for port in range(first, min(first + tries, 65536)):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((host, port))
                 return port
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise SettingsError(
+                        f"{host}:{port}: {error.strerror}: give another with --host or --port"
+                    ) from None
     raise SettingsError(f"ports {first} to {first + tries - 1} are all taken: give another with --port")
 
 

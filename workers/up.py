@@ -21,7 +21,7 @@ import db.embedded
 from broker.settings import settings as broker_settings
 from db.place import ServerError, gone
 from db.settings import CLONE, SettingsError, settings
-from workers.process import flower_file
+from workers.process import address_file
 from workers.supervisor import Supervisor, command_line
 
 TAG = "GRISTMILL_RUN"  # in the environment of all that a run started, its descendants included
@@ -43,7 +43,7 @@ def up(say: Callable[[str], None]) -> int:
     home = settings().home
     with _only(home):
         _end_leftovers(home, say)
-        flower_file(home).unlink(missing_ok=True)
+        _forget_addresses(home)
         run = _record(home)
         try:
             start_servers(say)
@@ -57,8 +57,13 @@ def up(say: Callable[[str], None]) -> int:
         finally:
             _end_leftovers(home, say)  # what a stopped process did not take with it
             stop_servers()
-            flower_file(home).unlink(missing_ok=True)
+            _forget_addresses(home)
             _file(home).unlink(missing_ok=True)
+
+
+def _forget_addresses(home: Path) -> None:
+    for name in ("flower", "metrics"):
+        address_file(home, name).unlink(missing_ok=True)
 
 
 def start_servers(say: Callable[[str], None]) -> None:

@@ -31,7 +31,7 @@ class Cached:
     items: list[tuple[str, float]]
     model_version: int
     cached_at: datetime
-    source: Literal["redis", "postgres"]
+    source: Literal["redis", "postgres", "computed"]
 
 
 def read(username: str, top_k: int = 100, fresh_days: float = FRESH_DAYS, *, count: bool = True) -> Cached | None:

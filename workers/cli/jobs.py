@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import typer
 
 from broker.queues import QUEUES
-from db.state import LIVE, STATES
+from db.state import FINAL, LIVE, STATES
 from workers.cli.output import is_json, note, show, table
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def jobs(
     state: Annotated[str | None, typer.Option(help=f"Only {', '.join(STATES)}.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind, such as recommend.train.")] = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only this owner's.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the newest.")] = 20,
 ) -> None:
     """List jobs, the newest first."""
@@ -37,24 +38,29 @@ def jobs(
     if state is not None and state.upper() not in STATES:
         raise InvalidParams(f"unknown state {state!r}: use one of {', '.join(STATES)}")
     with session() as opened:
-        rows = read.list_jobs(opened, state=state and state.upper(), kind=kind, queue=queue, limit=limit)
+        rows = read.list_jobs(opened, state=state and state.upper(), kind=kind, queue=queue, owner=owner, limit=limit)
     if not rows:
         _refuse_unknown(kind, queue)
-    show([asdict(row) for row in rows], lambda out: out.print(views.rows(rows)) if rows else out.print("no jobs"))
+    show([asdict(row) for row in rows], lambda out: out.print(views.rows(rows, out.width) if rows else "no jobs"))
 
 
 @commands.command()
 def queues() -> None:
-    """Show each queue's depth: due, due later, running, and the age of the oldest due job."""
-    from db import read
+    """Show each queue's depth and the age of its oldest due job.
+
+    waiting: due; held: due, but enough others of its owner are ahead; later: due later; suspended: waits for children.
+    """
+    from broker.settings import settings
+    from db import vitals
     from db.engine import session
     from workers.cli.views.jobs import span
 
     with session() as opened:
-        depths = read.queue_depths(opened)
-    lines = [[d.queue, str(d.waiting), str(d.later), str(d.running), span(d.oldest_s)] for d in depths]
-    headings = ["queue", "waiting", "later", "running", "oldest"]
-    show([asdict(each) for each in depths], lambda out: out.print(table(headings, lines) if lines else "no live jobs"))
+        depths = vitals.depths(opened, settings().owner_window, queues=QUEUES)
+    counts = ("waiting", "held", "later", "suspended", "running")
+    lines = [[d.queue, *(str(getattr(d, name)) for name in counts), span(d.oldest_s)] for d in depths]
+    headings = ["queue", *counts, "oldest"]
+    show([asdict(each) for each in depths], lambda out: out.print(table(headings, lines)))
 
 
 @commands.command("show")
@@ -137,10 +143,13 @@ def wait_for(job_id: UUID) -> None:
 
 def finish(job_id: UUID) -> "JobDetail":
     """Wait with a progress bar until a job is final. Ctrl+C exits with 130 and leaves the job alone."""
+    found = _read(str(job_id))
+    if found.state in FINAL:
+        return found
     from workers.cli.views.progress import watch
 
     try:
-        watch(job_id, _read(str(job_id)).kind, quiet=is_json())
+        watch(job_id, found.kind, quiet=is_json())
     except KeyboardInterrupt:
         note(f"the job goes on: `gristmill wait {job_id}` waits again, `gristmill cancel {job_id}` ends it")
         raise typer.Exit(130) from None

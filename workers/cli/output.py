@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 _json = False
+_ENDLESS = 10_000
 
 
 def use_json(on: bool) -> None:
@@ -23,19 +24,24 @@ def is_json() -> bool:
     return _json
 
 
-def console() -> Console:
-    """Where people read."""
-    return Console(highlight=False)
-
-
 def show(data: Any, render: Callable[[Console], None] | None = None) -> None:
-    """Print `data` as JSON when asked for; else let `render` print it, or print a string as it is."""
+    """Print `data` as JSON when asked for; else let `render` print it, or print a string as it is.
+
+    A terminal's lines fit it; in a pipe each line is whole, for grep and awk.
+    """
     if _json:
         sys.stdout.write(json.dumps(data, default=_plain, ensure_ascii=False) + "\n")
-    elif render is not None:
-        render(console())
+        return
+    terminal = sys.stdout.isatty()
+    out = Console(highlight=False, width=None if terminal else _ENDLESS)
+    if render is None:
+        out.print(data, markup=False, soft_wrap=True)
+    elif terminal:
+        render(out)
     else:
-        console().print(data, markup=False, soft_wrap=True)
+        with out.capture() as caught:
+            render(out)
+        sys.stdout.writelines(line.rstrip() + "\n" for line in caught.get().splitlines())
 
 
 def say(line: str) -> None:
@@ -48,15 +54,18 @@ def note(line: str) -> None:
     Console(highlight=False, stderr=True).print(line, markup=False, soft_wrap=True)
 
 
-def table(columns: list[str], rows: list[list[str]]) -> Table:
-    """A plain table; cells are text, not markup."""
+def table(columns: list[str], rows: list[list[str]], *, one_line: bool = False) -> Table:
+    """A plain table; cells are text, not markup. one_line: the last column is cut to what the terminal has room for."""
     from rich.text import Text
 
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=one_line and column != columns[-1])
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        *cells, last = (Text(cell) for cell in row)
+        if one_line:
+            last.no_wrap, last.overflow = True, "ellipsis"
+        made.add_row(*cells, last)
     return made
 
 

@@ -1,4 +1,4 @@
-"""The commands that run processes: up, down, worker, relay, beat, flower."""
+"""The commands that run processes: up, down, worker, relay, beat, flower, metrics."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -77,3 +77,14 @@ def flower(
     from workers.process import run_flower
 
     run_flower(port)
+
+
+@commands.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The next free port is taken.")] = 9464,
+    host: Annotated[str, typer.Option(help="The address to listen on. There is no login.")] = "127.0.0.1",
+) -> None:
+    """Serve metrics to Prometheus, from the ledger."""
+    from workers.metrics import serve
+
+    serve(host, port)

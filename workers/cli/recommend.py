@@ -9,6 +9,7 @@ import typer
 from workers.cli.output import show, table
 
 if TYPE_CHECKING:
+    from celery.result import AsyncResult
     from sqlalchemy.orm import Session
 
 commands = typer.Typer()
@@ -17,7 +18,6 @@ models = typer.Typer()
 commands.add_typer(cache, name="cache", help="The cache of recommendations: statistics and clean-up.")
 commands.add_typer(models, name="models", help="The registry of models.")
 
-KEPT = 100  # a list that is computed for a short answer is kept long enough for the next question
 _SCORE = "ndcg@10"
 
 
@@ -29,66 +29,36 @@ def recommend(
 ) -> None:
     """Recommend items to a user: from the cache when it is fresh, else computed by a worker."""
     from broker.errors import InvalidParams
-    from jobs.recommend import cache as tier
+    from db import read
+    from db.engine import session
+    from jobs.recommend.cache import UnknownUser
+    from jobs.recommend.serve import recommend
 
     if not 1 <= top_k <= 1000:
         raise InvalidParams(f"top_k={top_k}: give a number from 1 to 1000")
     try:
-        found = tier.read(user, top_k)
-    except tier.UnknownUser as error:
+        found = recommend(user, top_k, force=force, wait=_finish)
+    except UnknownUser as error:
         raise InvalidParams(str(error)) from None
-    if found is not None and not force:
-        answer = {"username": user, "source": found.source, "model_version": found.model_version,
-                  "cached_at": found.cached_at}  # fmt: skip
-        _print(answer, found.items)
-        return
-    job_id = _compute(user, top_k, force)
-    row = _stored(user, top_k)
-    answer = {"username": user, "source": "computed", "model_version": row["model_version"],
-              "cached_at": row["cached_at"], "job": str(job_id)}  # fmt: skip
-    _print(answer, [(str(item), float(score)) for item, score in row["items"][:top_k]])
+    with session() as opened:
+        titles = read.titles(opened, [item for item, _ in found.items])
+    listed = [{"item": item, "title": titles.get(item, item), "score": score} for item, score in found.items]
+    lines = [
+        [str(place), titles.get(item, item), item, f"{score:.3f}"] for place, (item, score) in enumerate(found.items, 1)
+    ]
+    answer = {**asdict(found), "items": listed}
+    show(answer, lambda out: out.print(table(["", "title", "item", "score"], lines)))
 
 
-def _compute(user: str, top_k: int, force: bool) -> UUID:
-    """Have a worker compute and cache the list."""
+def _finish(job: "AsyncResult") -> None:
+    """Wait for the computation as for any job."""
     from broker.errors import GristmillError
-    from broker.job import find
     from workers.cli.jobs import finish
 
-    params = {"username": user, "top_k": max(top_k, KEPT), "force": force}
-    result = find("recommend.pretrain_user").apply_async(kwargs=params, priority="interactive")
-    ended = finish(UUID(result.id))
+    ended = finish(UUID(job.id))
     if ended.state != "SUCCESS":
         reason = (ended.message or "it was cancelled").splitlines()[0]
         raise GristmillError(f"{ended.kind} ended {ended.state}: {reason} (`gristmill show {str(ended.id)[:8]}`)")
-    return ended.id
-
-
-def _stored(user: str, top_k: int) -> dict[str, Any]:
-    from broker.errors import GristmillError
-    from db import recommend as rows
-    from db.engine import session
-
-    with session() as opened:
-        # Read past the counters: this is the end of a miss, not a hit.
-        found = rows.read(opened, user, top_k)
-    if found is None:
-        raise GristmillError(f"{user!r} has a new history or model since the list was computed: ask again")
-    return found
-
-
-def _print(answer: dict[str, Any], items: list[tuple[str, float]]) -> None:
-    from db import read
-    from db.engine import session
-
-    with session() as opened:
-        titles = read.titles(opened, [item for item, _ in items])
-    listed = [{"item": item, "title": titles.get(item, item), "score": score} for item, score in items]
-    lines = [
-        [str(place), str(each["title"]), str(each["item"]), f"{each['score']:.3f}"]
-        for place, each in enumerate(listed, 1)
-    ]
-    show({**answer, "items": listed}, lambda out: out.print(table(["", "title", "item", "score"], lines)))
 
 
 @cache.command()

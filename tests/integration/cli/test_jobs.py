@@ -1,10 +1,14 @@
 """The command line over a real ledger and worker: submit, list, show, wait, cancel, retry, and what is refused."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -121,13 +125,40 @@ def test_jobs_are_filtered_by_state_kind_and_queue(gristmill: Gristmill) -> None
     assert "this can never work" in gristmill("jobs").out
 
 
-def test_queues_are_measured_from_the_ledger(gristmill: Gristmill) -> None:
+def test_queues_are_measured_from_the_ledger_and_listed_also_when_they_are_idle(
+    gristmill: Gristmill, tmp_path: Path
+) -> None:
+    idle = gristmill("queues", "--json").data
     jobs.nothing.apply_async(queue="gpu.none")
     jobs.nothing.apply_async(queue="gpu.none", countdown=60)
+    result = jobs.fan_steps.submit(n=1, go=str(tmp_path / "go"))
+    while not gristmill("jobs", "--kind", "tests.step", "--state", "STARTED", "--json").data:
+        pass
 
-    (depth,) = gristmill("queues", "--json").data
-    assert (depth["queue"], depth["waiting"], depth["later"], depth["running"]) == ("gpu.none", 1, 1, 0)
-    assert depth["oldest_s"] >= 0
+    assert [(each["queue"], each["waiting"], each["running"], each["oldest_s"]) for each in idle] == [
+        ("cpu", 0, 0, None), ("gpu", 0, 0, None)
+    ]  # fmt: skip
+    cpu, gpu, none = gristmill("queues", "--json").data
+    assert (cpu["queue"], cpu["waiting"], cpu["suspended"], cpu["running"]) == ("cpu", 0, 1, 1)
+    assert (none["queue"], none["waiting"], none["later"], none["running"]) == ("gpu.none", 1, 1, 0)
+    assert none["oldest_s"] >= 0
+    assert gpu == idle[1]
+    (tmp_path / "go").touch()
+    assert result.get(timeout=30) == 1
+
+
+def test_jobs_are_filtered_by_owner_and_the_window_of_one_holds_the_others_back(gristmill: Gristmill) -> None:
+    for _ in range(18):
+        jobs.nothing.apply_async(queue="gpu.none", owner="ann")
+    jobs.nothing.apply_async(queue="gpu.none", owner="ben")
+
+    listed = gristmill("jobs", "--owner", "ben", "--json").data
+    assert [each["owner"] for each in listed] == ["ben"]
+    assert len(gristmill("jobs", "--owner", "ann", "--json").data) == 18
+    assert gristmill("jobs", "--owner", "eve").out == "no jobs\n"
+    assert gristmill("show", listed[0]["id"]).out.count("ben") == 1
+    depth = next(each for each in gristmill("queues", "--json").data if each["queue"] == "gpu.none")
+    assert (depth["waiting"], depth["held"], depth["unsent"]) == (17, 2, 0)
 
 
 def test_show_tells_history_error_and_traceback_by_the_first_characters_of_an_id(gristmill: Gristmill) -> None:
@@ -140,6 +171,53 @@ def test_show_tells_history_error_and_traceback_by_the_first_characters_of_an_id
     assert "3 of 3" in shown.out
     moves = [event["to_state"] for event in gristmill("show", failed.data["id"][:8], "--json").data["history"]]
     assert moves == ["PENDING", "STARTED", "RETRY", "STARTED", "RETRY", "STARTED", "FAILURE"]
+
+
+def test_show_tells_what_the_run_noted(gristmill: Gristmill) -> None:
+    done = gristmill("submit", "tests.odd", "--how", "notes", "--wait", "--json")
+
+    assert done.data["notes"] == {"batch": {"from": 8, "to": 4}}
+    assert '{"batch": {"to": 4, "from": 8}}' in gristmill("show", done.data["id"]).out
+
+
+def on_a_terminal(columns: int, *arguments: str) -> list[str]:
+    """What the command line prints on a terminal so wide."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "TERM": "xterm"}
+    for name in ("COLUMNS", "TERMINAL_WIDTH"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "workers", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs) as process:
+        os.close(theirs)
+        said = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                said += chunk
+        except OSError:  # how Linux says that the other end is closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    return said.decode().splitlines()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_terminal_shows_each_job_on_one_line_that_fits_it(gristmill: Gristmill, columns: int) -> None:
+    gristmill("submit", "tests.fail", "--permanent", "--wait")
+
+    head, line = on_a_terminal(columns, "jobs")
+    assert len(line.rstrip()) <= columns
+    assert ("queue" in head, "took" in head) == (columns == 200, columns == 200)
+    assert line.split()[1:3] == ["tests.fail", "FAILURE"]
+    assert line.rstrip().endswith("…" if columns == 60 else "this can never work: do something else")
+
+
+def test_a_pipe_gets_each_job_on_one_whole_line(gristmill: Gristmill) -> None:
+    gristmill("submit", "tests.fail", "--permanent", "--wait")
+
+    _, line = gristmill("jobs").out.splitlines()
+    assert line.endswith("this can never work: do something else")
+    assert line.split()[1:5] == ["tests.fail", "FAILURE", "cpu", "1/3"]
 
 
 def test_show_counts_the_children_of_a_fan_out(gristmill: Gristmill) -> None:
@@ -170,6 +248,9 @@ def test_wait_ends_with_the_job_and_tells_its_outcome(gristmill: Gristmill) -> N
     good, bad = jobs.add.submit(x=1), jobs.fail.submit(permanent=True)
 
     assert "SUCCESS" in gristmill("wait", good.id).out
+    again = gristmill("wait", good.id)
+    assert again.out.startswith(f"tests.add {good.id} SUCCESS")
+    assert again.err == ""  # nothing was waited for
     done = gristmill("wait", bad.id)
     assert done.code == 1
     assert "JobError: this can never work: do something else" in done.out

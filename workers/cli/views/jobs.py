@@ -1,7 +1,7 @@
 """How jobs look to a person."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,16 +14,20 @@ from workers.cli.output import table
 
 _PRIORITY_NAMES = {step: name for name, step in PRIORITIES.items()}
 _RESULT_CHARACTERS = 4000
+WIDE = 100  # characters
 
 
-def rows(jobs: Sequence[JobRow]) -> Table:
-    """The list of jobs."""
-    lines = [
-        [str(job.id)[:PREFIX], job.kind, job.state, job.queue, f"{job.attempt}/{job.max_attempts}",
-         _age(job.created_at), took(job), note(job)]
-        for job in jobs
-    ]  # fmt: skip
-    return table(["id", "kind", "state", "queue", "attempt", "age", "took", ""], lines)
+def rows(jobs: Sequence[JobRow], width: int) -> Table:
+    """The list of jobs, a line each; a narrow one leaves out what is worth least."""
+    columns: dict[str, Callable[[JobRow], str]] = {
+        "id": lambda job: str(job.id)[:PREFIX], "kind": lambda job: job.kind, "state": lambda job: job.state,
+        "queue": lambda job: job.queue, "attempt": lambda job: f"{job.attempt}/{job.max_attempts}",
+        "age": lambda job: _age(job.created_at), "took": took, "": note,
+    }  # fmt: skip
+    if width < WIDE:
+        columns = {name: value for name, value in columns.items() if name not in ("queue", "attempt", "took")}
+    lines = [[value(job) for value in columns.values()] for job in jobs]
+    return table(list(columns), lines, one_line=True)
 
 
 def note(job: JobRow) -> str:
@@ -45,16 +49,20 @@ def detail(out: Console, job: JobDetail) -> None:
         "id": str(job.id), "kind": job.kind, "state": job.state, "note": note(job), "parameters": _json(job.params),
         "queue": f"{job.queue}, {_PRIORITY_NAMES.get(job.priority, job.priority)}",
         "attempt": f"{job.attempt} of {job.max_attempts}", "worker": job.worker or "", "key": job.key or "",
+        "owner": job.owner or "",
         "created": _when(job.created_at), "due": _when(job.run_at) if job.state in ("PENDING", "RETRY") else "",
         "started": _when(job.started_at), "finished": _when(job.finished_at), "took": took(job),
         "progress": "" if job.state == "SUCCESS" else _progress(job.progress), "parent": str(job.parent_id or ""),
         "children": ", ".join(f"{count} {state}" for state, count in sorted(job.children.items())),
+        "notes": _json(job.notes) if job.notes else "",
     }  # fmt: skip
     out.print(table(["", ""], [[name, value] for name, value in facts.items() if value]), soft_wrap=False)
-    moves = [[_when(e.at), e.to_state, str(e.attempt or ""), e.worker or "", (e.error or "")[:100]]
-             for e in job.history]  # fmt: skip
+    moves = [
+        [_when(e.at), e.to_state, str(e.attempt or ""), e.worker or "", span(e.took_s), (e.error or "").split("\n")[0]]
+        for e in job.history
+    ]
     out.print()
-    out.print(table(["at", "became", "attempt", "worker", "error"], moves))
+    out.print(table(["at", "became", "attempt", "worker", "after", "error"], moves, one_line=True))
     outcome(out, job, brief=False)
 
 

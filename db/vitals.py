@@ -1,0 +1,163 @@
+"""How the queues, the workers and the relay are doing, by the rows of live jobs.
+
+A few milliseconds however many final jobs there are: partial indexes hold the live ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
+
+from db.ledger import NEVER
+
+Reader = Connection | Session
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The live jobs of a queue, at one priority or at all; each is in one of the first five counts."""
+
+    queue: str
+    priority: int | None = None
+    waiting: int = 0  # due, and the message in Redis or about to be
+    held: int = 0  # due, and held back while enough others of its owner are ahead
+    later: int = 0  # due later: a countdown, the pause before a retry
+    suspended: int = 0  # waits for its children
+    running: int = 0
+    oldest_s: float | None = None  # for how long the first of the due ones is due
+    unsent: int = 0  # of the waiting ones: the relay is yet to send the message
+    unsent_s: float | None = None  # for how long the first of these is due
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the workers of a queue hold; seconds are of the oldest."""
+
+    queue: str
+    workers: int  # that run a job of it and renew its lease
+    overdue: int  # jobs whose lease has run out and that nobody took back
+    overdue_s: float | None
+    cancelling: int  # jobs that were asked to stop
+    cancelling_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What happened in the time until now."""
+
+    attempts: int
+    charged: int  # of these, not those whose worker was stopped or that wait for their children
+    retries: int
+    leases_lost: int  # a worker went away, and the relay rescued its job
+    last_lost_by: str | None
+    processes_lost: int  # killed, out of memory, over the time limit
+    dropped: int  # messages that nobody could understand
+    last_dropped: str | None  # why
+
+
+# By lane, as db.outbox lets jobs go: what an owner's window has room for is the relay's to send, the rest is held back.
+# Each branch repeats the predicate of the partial index that finds its rows.
+_DEPTHS = text(f"""
+    WITH live AS (
+        SELECT queue, priority, owner, run_at, 'sent' AS place FROM job
+        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL
+        UNION ALL SELECT queue, priority, NULL, run_at, 'unsent' FROM job
+        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NULL
+        UNION ALL SELECT queue, priority, owner, run_at, 'unsent' FROM job
+        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NOT NULL
+        UNION ALL SELECT queue, priority, NULL, NULL, 'running' FROM job WHERE state = 'STARTED'),
+    lane AS (
+        SELECT queue, priority, owner,
+               count(*) FILTER (WHERE place = 'running') AS running,
+               count(*) FILTER (WHERE place = 'sent') AS sent,
+               count(*) FILTER (WHERE place = 'unsent' AND run_at <= now()) AS due,
+               count(*) FILTER (WHERE place = 'unsent' AND run_at > now() AND run_at < {NEVER}) AS later,
+               count(*) FILTER (WHERE place = 'unsent' AND run_at = {NEVER}) AS suspended,
+               min(run_at) FILTER (WHERE place = 'sent' OR run_at <= now()) AS oldest,
+               min(run_at) FILTER (WHERE place = 'unsent' AND run_at <= now()) AS oldest_due
+        FROM live GROUP BY queue, priority, owner),
+    lanes AS (
+        SELECT *, CASE WHEN owner IS NULL THEN due ELSE least(due, greatest(0, :window - sent)) END AS unsent FROM lane)
+    SELECT queue, CASE WHEN :by_priority THEN priority END AS priority,
+           CAST(sum(sent + unsent) AS bigint) AS waiting, CAST(sum(due - unsent) AS bigint) AS held,
+           CAST(sum(later) AS bigint) AS later, CAST(sum(suspended) AS bigint) AS suspended,
+           CAST(sum(running) AS bigint) AS running,
+           CAST(extract(epoch FROM now() - min(oldest)) AS float8) AS oldest_s,
+           CAST(sum(unsent) AS bigint) AS unsent,
+           CAST(extract(epoch FROM now() - min(oldest_due) FILTER (WHERE unsent > 0)) AS float8) AS unsent_s
+    FROM lanes GROUP BY 1, 2 ORDER BY 1, 2""")
+
+_RUNNING = text("""
+    SELECT queue, count(DISTINCT worker) FILTER (WHERE lease_until >= now()) AS workers,
+           count(*) FILTER (WHERE lease_until < now()) AS overdue,
+           CAST(extract(epoch FROM now() - min(lease_until) FILTER (WHERE lease_until < now())) AS float8) AS overdue_s,
+           count(cancel_requested_at) AS cancelling,
+           CAST(extract(epoch FROM now() - min(cancel_requested_at)) AS float8) AS cancelling_s
+    FROM job WHERE state = 'STARTED' GROUP BY queue ORDER BY queue""")
+
+_ACTIVITY = text("""
+    WITH happened AS (SELECT * FROM job_event WHERE at > now() - make_interval(secs => :seconds)),
+    dropped AS (SELECT * FROM dropped_message WHERE at > now() - make_interval(secs => :seconds)),
+    counts AS (
+        SELECT count(*) FILTER (WHERE to_state = 'STARTED' OR from_state IN ('PENDING', 'RETRY')
+                                      AND to_state IN ('RETRY', 'FAILURE')) AS attempts,
+               count(*) FILTER (WHERE cause IN ('GivenBack', 'Suspended')) AS spared,
+               count(*) FILTER (WHERE to_state = 'RETRY') AS retries,
+               count(*) FILTER (WHERE cause = 'WorkerLost') AS leases_lost,
+               count(*) FILTER (WHERE cause IN ('WorkerLostError', 'TimeLimitExceeded')) AS processes_lost
+        FROM happened)
+    SELECT attempts, attempts - spared AS charged, retries, leases_lost,
+           (SELECT worker FROM happened WHERE cause = 'WorkerLost' ORDER BY id DESC LIMIT 1) AS last_lost_by,
+           processes_lost, (SELECT count(*) FROM dropped) AS dropped,
+           (SELECT reason FROM dropped ORDER BY id DESC LIMIT 1) AS last_dropped
+    FROM counts""")
+
+# Of an owner's jobs, the first one where none is in Redis: the claim of one lets the next go, without any relay.
+_UNSENT = text("""
+    (SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NULL
+        AND run_at < now() - make_interval(secs => :older_s) ORDER BY run_at LIMIT 1000)
+    UNION ALL
+    SELECT id FROM (
+        SELECT DISTINCT ON (queue, owner, priority) id, queue, owner, priority FROM job
+        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NOT NULL
+          AND run_at < now() - make_interval(secs => :older_s) ORDER BY queue, owner, priority, run_at) AS first
+    WHERE NOT EXISTS (
+        SELECT FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL AND owner IS NOT NULL
+          AND (queue, owner, priority) = (first.queue, first.owner, first.priority))""")
+
+# Postgres that has just come up is given time, as the relay gives it: nobody could renew a lease while it was away.
+_OVERDUE = text("""
+    SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now() - make_interval(secs => :older_s)
+      AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s) ORDER BY lease_until LIMIT 1000""")
+
+
+def depths(on: Reader, window: int, *, by_priority: bool = False, queues: Sequence[str] = ()) -> list[Depth]:
+    """Every queue that has live jobs, and each of `queues` although it may have none, measured from the rows: Redis
+    does not count what it has handed out. window: how many jobs of an owner may be in Redis."""
+    rows = on.execute(_DEPTHS, {"window": window, "by_priority": by_priority}).mappings()
+    found = [Depth(**row) for row in rows]
+    idle = [Depth(queue) for queue in queues if queue not in {each.queue for each in found}]
+    return sorted(found + idle, key=lambda each: each.queue)
+
+
+def running(on: Reader) -> list[Running]:
+    """Every queue of which something runs."""
+    return [Running(**row) for row in on.execute(_RUNNING).mappings()]
+
+
+def activity(on: Reader, seconds: float) -> Activity:
+    """What happened in the last seconds."""
+    return Activity(**on.execute(_ACTIVITY, {"seconds": seconds}).mappings().one())
+
+
+def unsent(on: Reader, older_s: float) -> set[UUID]:
+    """Jobs that have been due for so long and have no message, up to a thousand. A relay may be about to send them:
+    what a second look finds again waits for one."""
+    return set(on.execute(_UNSENT, {"older_s": older_s}).scalars())
+
+
+def overdue(on: Reader, older_s: float, up_for_s: float) -> set[UUID]:
+    """Jobs whose lease ran out so long ago, up to a thousand. A relay may be about to take them back."""
+    return set(on.execute(_OVERDUE, {"older_s": older_s, "up_for_s": up_for_s}).scalars())
