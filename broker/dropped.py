@@ -117,7 +117,7 @@ class Recorder:
 
 def _record(kept: list[Dropped], undeclared: list[tuple[UUID, str, Dropped]], beyond: "Counter[str]") -> None:
     now = datetime.now(UTC)
-    counted = [Dropped(now, queue, f"{n:,} more, too many to record each", "") for queue, n in beyond.items()]
+    counted = [Dropped(now, queue, f"{n:,} more, too many to record each", "", n) for queue, n in beyond.items()]
     with autocommit() as connection:
         known = recorded(connection, [(job_id, kind) for job_id, kind, _ in undeclared]) if undeclared else set()
         strangers = [message for job_id, _, message in undeclared if job_id not in known]

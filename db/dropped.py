@@ -25,6 +25,7 @@ class DroppedMessage(Base):
     queue: Mapped[str]
     reason: Mapped[str]
     excerpt: Mapped[str]
+    messages: Mapped[int] = mapped_column(server_default="1")  # how many it stands for: in a flood not each has a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Dropped:
     queue: str
     reason: str
     excerpt: str
+    messages: int = 1
 
 
 _TRIM = text("DELETE FROM dropped_message WHERE id <= (SELECT max(id) FROM dropped_message) - :kept")

@@ -27,7 +27,7 @@ _TRANSITIONS = f"""
     WHERE e.id > :after AND e.id <= :upto GROUP BY 1, 2, 3, 4, 5, 6"""
 
 _DROPPED = """
-    SELECT queue, count(*) FROM dropped_message WHERE id > :after AND id <= :upto GROUP BY 1"""
+    SELECT queue, sum(messages) FROM dropped_message WHERE id > :after AND id <= :upto GROUP BY 1"""
 
 
 class Behind(Exception):

@@ -110,7 +110,7 @@ _ACTIVITY = text("""
         FROM happened)
     SELECT attempts, attempts - spared AS charged, retries, leases_lost,
            (SELECT worker FROM happened WHERE cause = 'WorkerLost' ORDER BY id DESC LIMIT 1) AS last_lost_by,
-           processes_lost, (SELECT count(*) FROM dropped) AS dropped,
+           processes_lost, (SELECT coalesce(sum(messages), 0) FROM dropped) AS dropped,
            (SELECT reason FROM dropped ORDER BY id DESC LIMIT 1) AS last_dropped
     FROM counts""")
 

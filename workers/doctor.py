@@ -1,9 +1,13 @@
-"""`gristmill doctor`: can this machine reach what it needs, and does every queue have somebody to work it."""
+"""`gristmill doctor`: can this machine reach what it needs, who works the queues, and is anything stuck."""
 
+import socket
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 import sqlalchemy.exc
@@ -11,11 +15,15 @@ from sqlalchemy import text
 
 from broker.queues import QUEUES
 from broker.settings import make_client, redis_url
+from broker.settings import settings as broker_settings
 from db.settings import SettingsError, redact, settings
 from workers.hardware import cores, gpus
 from workers.process import address_file
 
-RELAY_SECONDS = 15  # a due job that waited longer for its message has no relay
+RELAY_SECONDS = 10  # what a relay has left for so long, and leaves for AGAIN_SECONDS more, it does not see
+AGAIN_SECONDS = 2
+HOUR = 3600
+Consumers = Callable[[], dict[str, list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,7 @@ class Check:
     """One answer: what was looked at, whether it is well, what was found, and what to do if it is not."""
 
     name: str
-    ok: bool
+    ok: bool | None  # None: it could not be looked at
     found: str
     remedy: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -31,17 +39,18 @@ class Check:
 
 def diagnose() -> list[Check]:
     """Every check, in the order in which one would repair things."""
-    postgres = _guarded("postgres", _postgres)
-    broker = _guarded("redis", _redis)
+    postgres, broker = _guarded("postgres", _postgres), _guarded("redis", _redis)
+    consumers = cache(_consumers)  # they are given a second to answer
     checks = [postgres, broker, _guarded("artifacts", _artifacts), _devices()]
-    if broker.ok:
-        checks.append(_guarded("queues", _queues))
-    if postgres.ok:
-        checks.append(_guarded("relay", _relay))
-    address = address_file(settings().home, "flower")
-    if address.exists():
-        checks.append(Check("flower", True, address.read_text()))
-    return checks
+    for name, look, needs in (
+        ("queues", partial(_queues, consumers), (broker,)),
+        ("waiting", partial(_waiting, consumers), (postgres, broker)),
+        ("relay", _relay, (postgres,)),
+        ("last hour", _last_hour, (postgres,)),
+    ):
+        lacking = " and ".join(need.name for need in needs if not need.ok)
+        checks.append(Check(name, None, f"not looked at without {lacking}") if lacking else _guarded(name, look))
+    return checks + [check for name in ("flower", "metrics") if (check := _address(name))]
 
 
 def as_data(checks: list[Check]) -> dict[str, Any]:
@@ -51,7 +60,7 @@ def as_data(checks: list[Check]) -> dict[str, Any]:
 
 def missing() -> Check | None:
     """The first thing for want of which a job that is submitted now would not run; None when it would."""
-    for name, look in (("postgres", _postgres), ("redis", _redis), ("queues", _queues)):
+    for name, look in (("postgres", _postgres), ("redis", _redis), ("queues", partial(_queues, _consumers))):
         check = _guarded(name, look)
         if not check.ok:
             return check
@@ -130,30 +139,105 @@ def _devices() -> Check:
     return Check("devices", True, f"{cores()} cores; {names}", facts=facts)
 
 
-def _queues() -> Check:
+def _consumers() -> dict[str, list[str]]:
+    """The workers that answer, and the queues that each takes from."""
     from broker.app import app
 
     answers = app.control.inspect(timeout=1.0).active_queues() or {}
-    workers = {name: sorted(queue["name"] for queue in queues) for name, queues in answers.items()}
+    return {name: sorted(queue["name"] for queue in queues) for name, queues in answers.items()}
+
+
+def _queues(consumers: Consumers) -> Check:
+    workers = consumers()
     served = {queue for queues in workers.values() for queue in queues}
     idle = [queue for queue in QUEUES if queue not in served]
     facts = {"workers": workers, "without_worker": idle}
     found = "; ".join(f"{name}: {', '.join(queues)}" for name, queues in sorted(workers.items()))
     if idle:
-        remedy = " and ".join(f"gristmill worker {kind}" for kind in dict.fromkeys(q.split(".")[0] for q in idle))
-        return Check("queues", False, f"no worker for {', '.join(idle)}", remedy, facts)
+        return Check("queues", False, f"no worker answers for {', '.join(idle)}", _start_workers(idle), facts)
     return Check("queues", True, found, facts=facts)
 
 
-def _relay() -> Check:
-    from db.engine import engine
+def _waiting(consumers: Consumers) -> Check:
+    """What is due in each queue, also in those of a user's own, and whether anybody takes from it."""
+    from db import vitals
+    from db.engine import session
 
-    late = text(
-        "SELECT count(*) FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL"
-        " AND run_at < now() - make_interval(secs => :seconds)"
+    with session() as opened:
+        depths = vitals.depths(opened, broker_settings().owner_window)
+    served = {queue for queues in consumers().values() for queue in queues}
+    due = [depth for depth in depths if depth.waiting + depth.held]
+    stuck = [depth.queue for depth in due if depth.queue not in served]
+    facts = {depth.queue: asdict(depth) | {"consumed": depth.queue in served} for depth in depths}
+    found = "; ".join(
+        f"{depth.queue}: {depth.waiting + depth.held} due, the oldest for {depth.oldest_s or 0:.0f} s"
+        f"{', and no worker answers that takes them' if depth.queue in stuck else ''}"
+        for depth in due
     )
-    with engine().connect() as connection:
-        count = connection.execute(late, {"seconds": RELAY_SECONDS}).scalar_one()
-    if count:
-        return Check("relay", False, f"{count} due job(s) wait to be sent", "gristmill relay", {"late": count})
-    return Check("relay", True, "no due job waits to be sent", facts={"late": 0})
+    return Check("waiting", not stuck, found or "no job is due", _start_workers(stuck), facts)
+
+
+def _start_workers(queues: list[str]) -> str:
+    """One command for each class; a queue of its own is named."""
+    commands = [
+        f"gristmill worker {queue.split('.')[0]}" + (f" --queue {queue}" if queue not in QUEUES else "")
+        for queue in queues
+    ]
+    return " and ".join(dict.fromkeys(commands))
+
+
+def _relay() -> Check:
+    """Looks twice: what a relay was about to do is done by then."""
+    unsent, overdue = _left_undone()
+    if unsent or overdue:
+        time.sleep(AGAIN_SECONDS)
+        unsent, overdue = (first & second for first, second in zip((unsent, overdue), _left_undone(), strict=True))
+    facts = {"unsent": len(unsent), "overdue": len(overdue)}
+    wrong = [
+        f"{len(ids)} {what}" for ids, what in (
+            (unsent, "due job(s) wait to be sent"),
+            (overdue, "running job(s) lost their lease and are not taken back"),
+        ) if ids
+    ]  # fmt: skip
+    if wrong:
+        return Check("relay", False, "; ".join(wrong), "gristmill relay", facts)
+    return Check("relay", True, "no job waits to be sent or taken back", facts=facts)
+
+
+def _left_undone() -> tuple[set[uuid.UUID], set[uuid.UUID]]:
+    from db import vitals
+    from db.engine import session
+
+    # Leases that nobody could renew while Postgres was away are left alone by the relay for the time of one.
+    up_for_s = broker_settings().lease_seconds + RELAY_SECONDS
+    with session() as opened:
+        return vitals.unsent(opened, RELAY_SECONDS), vitals.overdue(opened, RELAY_SECONDS, up_for_s)
+
+
+def _last_hour() -> Check:
+    """What went wrong and was dealt with: to be known, not repaired."""
+    from db import vitals
+    from db.engine import session
+
+    with session() as opened:
+        found = vitals.activity(opened, HOUR)
+    said = [f"{found.attempts} attempts, {found.charged} charged", f"{found.retries} retries"]
+    said.append(f"{found.leases_lost} leases lost and rescued")
+    if found.last_lost_by:
+        said[-1] += f" (the last of {found.last_lost_by})"
+    said += [f"{found.processes_lost} processes lost", f"{found.dropped} messages dropped"]
+    if found.last_dropped:
+        said[-1] += f" (the last: {found.last_dropped}; see the table dropped_message)"
+    return Check("last hour", True, "; ".join(said), facts=asdict(found))
+
+
+def _address(name: str) -> Check | None:
+    """Where something optional listens, if it does: a killed one leaves its address behind."""
+    file = address_file(settings().home, name)
+    try:
+        url = file.read_text()
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1):
+            return Check(name, True, url)
+    except OSError:
+        return None

@@ -21,13 +21,17 @@ def migrate() -> None:
 
 @commands.command()
 def doctor() -> None:
-    """Check Postgres, Redis, the artifacts, the devices, the queues' workers and the relay."""
+    """Check what is needed, the queues' workers and the relay, and tell what was lost in the last hour.
+
+    Exit code 1 when something is wrong now, or could not be looked at.
+    """
     from workers.doctor import as_data, diagnose
 
     checks = diagnose()
 
     def render(out: Console) -> None:
-        rows = [[c.name, "ok" if c.ok else "FAILED", c.found, c.remedy] for c in checks]
+        said = {True: "ok", False: "FAILED", None: "?"}
+        rows = [[c.name, said[c.ok], c.found, c.remedy] for c in checks]
         out.print(table(["check", "", "found", "what to do"], rows))
 
     show(as_data(checks), render)

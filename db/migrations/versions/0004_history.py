@@ -1,4 +1,4 @@
-"""What ended an attempt and how long it took, in the history: metrics are counted from it without reading the jobs."""
+"""What ended an attempt and how long it took; how many messages a dropped one stands for. Metrics are counted by them."""
 
 from alembic import op
 
@@ -9,6 +9,7 @@ down_revision = "0003"
 COLUMNS = """
 ALTER TABLE job_event ADD COLUMN cause varchar, ADD COLUMN took_s double precision;
 CREATE INDEX job_event_at ON job_event USING brin (at);
+ALTER TABLE dropped_message ADD COLUMN messages integer NOT NULL DEFAULT 1;
 """
 
 # Also where only the attempt changes: a retry that is refused again (no worker knows its kind) was not recorded.
@@ -59,5 +60,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(TRIGGER_BEFORE)
+    op.execute("ALTER TABLE dropped_message DROP COLUMN messages")
     op.execute("DROP INDEX job_event_at")
     op.execute("ALTER TABLE job_event DROP COLUMN cause, DROP COLUMN took_s")

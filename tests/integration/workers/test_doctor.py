@@ -1,7 +1,11 @@
 """What doctor finds with real servers, and what it advises."""
 
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 import pytest
@@ -11,11 +15,24 @@ import db.settings
 from broker.settings import make_client
 from db.engine import dispose
 from db.settings import settings
+from tests import jobs
+from tests.processes import start_relay, start_worker
+from workers import doctor
 from workers.doctor import Check, as_data, diagnose
+
+T = TypeVar("T")
 
 
 def checks() -> dict[str, Check]:
     return {check.name: check for check in diagnose()}
+
+
+def until(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
+    """The first answer that is enough, within a minute."""
+    deadline = time.monotonic() + 60
+    while not enough(found := look()):
+        assert time.monotonic() < deadline, found
+    return found
 
 
 @pytest.fixture
@@ -40,6 +57,73 @@ def test_all_is_well_with_servers_migrated_and_a_worker_for_its_queue(worker: ob
     assert found["queues"].facts["without_worker"] == ["gpu"]
     assert found["queues"].facts["workers"] == {"cpu@test": ["cpu"]}
     assert found["queues"].remedy == "gristmill worker gpu"
+
+
+def test_a_queue_with_due_jobs_that_no_worker_takes_from_is_a_fault(worker: object) -> None:
+    jobs.nothing.apply_async(queue="gpu.none")
+    jobs.nothing.apply_async(queue="gpu.other", countdown=60)
+
+    check = checks()["waiting"]
+
+    assert not check.ok
+    assert check.found.startswith("gpu.none: 1 due, the oldest for ")
+    assert check.found.endswith(" s, and no worker answers that takes them")
+    assert check.remedy == "gristmill worker gpu --queue gpu.none"
+    assert (check.facts["gpu.none"]["waiting"], check.facts["gpu.other"]["later"]) == (1, 1)
+
+
+def test_what_was_lost_in_the_last_hour_is_told_and_is_no_fault(worker: object) -> None:
+    with pytest.raises(ValueError, match="attempt 3 went wrong"):
+        jobs.fail.submit().get(timeout=30)
+    with make_client() as client:
+        client.lpush("cpu", b"not a message")
+
+    check = until(lambda: checks()["last hour"], lambda check: bool(check.facts["dropped"]))
+
+    assert check.ok
+    assert (check.facts["attempts"], check.facts["charged"], check.facts["retries"]) == (3, 3, 2)
+    assert (check.facts["leases_lost"], check.facts["dropped"]) == (0, 1)
+    assert check.found.startswith(
+        "3 attempts, 3 charged; 2 retries; 0 leases lost and rescued; 0 processes lost; 1 mess"
+    )
+
+
+def test_a_stopped_relay_and_a_worker_that_hangs_are_found_and_what_was_lost_is_told_when_they_are_back(
+    clean_db: Path, fresh: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fresh.setattr(doctor, "RELAY_SECONDS", 0.5)
+    fresh.setattr(doctor, "AGAIN_SECONDS", 0.5)
+    lease = {"GRISTMILL_LEASE_SECONDS": "3"}
+    fresh.setenv(*next(iter(lease.items())))
+    broker.settings.settings.cache_clear()
+    worker = start_worker(clean_db, name="own", queues="cpu,gpu", **lease)
+    relay = None
+    try:
+        assert as_data(diagnose())["ok"], [check for check in diagnose() if not check.ok]
+        running = jobs.step.submit(go=str(tmp_path / "go"))
+        until(lambda: running.state, lambda state: state == "STARTED")
+        os.killpg(worker.popen.pid, signal.SIGSTOP)
+        later = jobs.nothing.apply_async(countdown=0.1)
+
+        stuck = until(checks, lambda found: found["relay"].facts == {"unsent": 1, "overdue": 1})
+        assert stuck["relay"].remedy == "gristmill relay"
+        assert not stuck["relay"].ok
+        assert stuck["queues"].facts["without_worker"] == ["gpu", "cpu"]
+        assert stuck["waiting"].facts["cpu"]["waiting"] == 1
+
+        relay = start_relay(clean_db, **lease)
+        back = until(checks, lambda found: found["last hour"].facts["leases_lost"] == 1)
+        assert back["last hour"].facts["last_lost_by"].startswith("own@test#")
+        assert until(checks, lambda found: bool(found["relay"].ok))["waiting"].facts["cpu"]["waiting"] == 2
+        (tmp_path / "go").touch()
+        os.killpg(worker.popen.pid, signal.SIGCONT)
+        assert running.get(timeout=60) == "gone"
+        assert later.get(timeout=60) is None
+        assert until(lambda: as_data(diagnose()), lambda found: bool(found["ok"]))
+    finally:
+        worker.kill()
+        if relay:
+            relay.stop()
 
 
 def test_the_probe_of_the_artifacts_leaves_nothing_behind(clean_db: Path) -> None:
@@ -79,7 +163,8 @@ def test_servers_that_do_not_answer_are_named_without_their_password(fresh: pyte
     found = diagnose()
 
     assert "secret" not in str(as_data(found))
-    failed = {check.name: check.remedy for check in found if not check.ok}
+    failed = {check.name: check.remedy for check in found if check.ok is False}
+    assert [check.name for check in found if check.ok is None] == ["queues", "waiting", "relay", "last hour"]
     assert failed == {
         "postgres": "start it, or correct GRISTMILL_DATABASE_URL",
         "redis": "start it (`gristmill up`), or correct GRISTMILL_BROKER_URL",

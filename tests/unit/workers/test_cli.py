@@ -20,7 +20,7 @@ def gristmill(*arguments: str, **variables: str) -> "subprocess.CompletedProcess
 def test_help_names_every_process_command() -> None:
     said = gristmill("--help").stdout
 
-    for command in ("up", "down", "worker", "relay", "beat", "flower", "migrate", "doctor"):
+    for command in ("up", "down", "worker", "relay", "beat", "flower", "metrics", "migrate", "doctor"):
         assert f" {command} " in said
 
 
@@ -65,7 +65,15 @@ def test_json_is_taken_after_the_command_too(tmp_path: Path) -> None:
         "redis": False,
         "artifacts": True,
         "devices": True,
+        "queues": None,
+        "waiting": None,
+        "relay": None,
+        "last hour": None,
     }
+    assert [check["found"] for check in answer["checks"][4:6]] == [
+        "not looked at without redis",
+        "not looked at without postgres and redis",
+    ]
 
 
 def test_options_of_cpu_workers_are_refused_for_gpu_workers(tmp_path: Path) -> None:
