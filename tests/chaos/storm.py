@@ -1,0 +1,390 @@
+"""A seeded storm: short jobs under load, while pool processes, whole workers and the relay are killed with SIGKILL.
+
+The system under test is an interface, so that stock Celery goes through the same storm (benchmarks/chaos.py).
+"""
+
+import itertools
+import math
+import random
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import psycopg
+
+from tests.chaos import history
+from tests.chaos.history import Verdict
+from tests.processes import Process
+
+LOOK_S = 0.1
+SAY_S = 10.0
+LATEST = 0.92  # of the jobs are through when the last kill is due, so that each one hits a busy system
+RELAY_TOO = 0.15  # of the kills take a relay with them
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The size of a storm. Its course (what is submitted, who is killed when) follows from the seed."""
+
+    seed: int
+    jobs: int  # at least: as many more as it takes to deal all kills under load
+    kills: int
+    workers: int = 2
+    processes: int = 2  # of each worker
+    relays: int = 2  # one takes over at once while the other is started again
+    backlog: int = 100  # submitted and not done, as many as the submitter keeps in the queue
+    limit_s: float = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """A kill that is to come: once so many jobs are done, and a little later."""
+
+    after: int
+    late_s: float
+    worker: bool  # the whole worker, or one of its pool's processes
+    relay: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A kill that was dealt, to a living process."""
+
+    what: str  # "worker", "child" or "relay"
+    name: str  # of the worker
+    at: float
+
+
+class System(Protocol):
+    """What goes through the storm."""
+
+    name: str
+
+    def clear(self) -> None:
+        """Begin with nothing."""
+
+    def start_worker(self, name: str, processes: int) -> Process:
+        """A worker, known by this name in `chaos_run.worker`; does not wait until it is ready."""
+
+    def start_relay(self) -> Process | None:
+        """What else is to be kept alive."""
+
+    def submit(self, items: Sequence[dict[str, Any]]) -> int:
+        """Submit these jobs; returns how many of them, from the first, were acknowledged."""
+
+    def unfinished(self) -> int:
+        """How many jobs the system says are still to be run or running."""
+
+    def states(self) -> list[tuple[int, str]]:
+        """The serial number and the state of each job that it knows."""
+
+    def recoveries(self, kills: Sequence[Kill]) -> list[float]:
+        """For each job that a killed worker held, the seconds from the kill to its next start."""
+
+    def explain(self, serial: int) -> str:
+        """All that is known about one job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a storm came to."""
+
+    plan: Plan
+    verdict: Verdict
+    kills: list[Kill]
+    recoveries: list[float]
+    fell: list[str]  # processes that ended although nobody killed them
+    took_s: float
+    explained: list[str] = field(default_factory=list)
+
+    def killed(self, *what: str) -> int:
+        """How many of these were killed."""
+        return sum(each.what in what for each in self.kills)
+
+    def __str__(self) -> str:
+        counted = Counter(each.what for each in self.kills)
+        said = ", ".join(f"{count} x {what}" for what, count in sorted(counted.items()))
+        lines = [f"{self.plan}: killed {said} in {self.took_s:.0f} s", str(self.verdict)]
+        if self.recoveries:
+            middle, worst = statistics.median(self.recoveries), max(self.recoveries)
+            lines.append(
+                f"{len(self.recoveries)} jobs of killed workers ran elsewhere after "
+                f"{middle:.1f} s (median), {p99(self.recoveries):.1f} s (p99), {worst:.1f} s (last)"
+            )
+        lines += [f"ended by itself: {each}" for each in self.fell]
+        return "\n".join([*lines, *self.explained])
+
+
+def p99(seconds: Sequence[float]) -> float | None:
+    """The nearest-rank 99th percentile."""
+    return sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1] if seconds else None
+
+
+def script(plan: Plan) -> list[Blow]:
+    """The kills of a storm, in order."""
+    dice = random.Random(f"{plan.seed} kills")
+    moments = sorted(dice.uniform(0.02, LATEST) for _ in range(plan.kills))
+    return [
+        Blow(int(moment * plan.jobs), dice.uniform(0, 0.5), dice.random() < 0.5, dice.random() < RELAY_TOO)
+        for moment in moments
+    ]
+
+
+def batches(plan: Plan) -> Iterator[list[dict[str, Any]]]:
+    """The submissions of a storm, without end: single jobs and batches of up to 50, of a few or some tens of ms."""
+    dice = random.Random(f"{plan.seed} jobs")
+    serial = itertools.count()
+    while True:
+        count = dice.choice((1, 1, 1, dice.randint(2, 50)))
+        pauses = [dice.uniform(1, 8) if dice.random() < 0.8 else dice.uniform(20, 60) for _ in range(count)]
+        yield [{"serial": next(serial), "ms": round(ms, 1)} for ms in pauses]
+
+
+class Storm:
+    """One storm over one system."""
+
+    def __init__(self, system: System, plan: Plan, url: str, say: Callable[[str], None] = lambda _: None) -> None:
+        self._system, self._plan, self._say = system, plan, say
+        self._on = psycopg.connect(url.replace("+psycopg", "", 1), autocommit=True)
+        self._dice = random.Random(f"{plan.seed} victims")
+        self._script = script(plan)
+        self._attempted = 0
+        self._acknowledged: list[int] = []
+        self._workers: list[tuple[str, Process]] = []
+        self._relays: list[Process] = []
+        self._busy: set[str] = set()  # workers that have run a job: what still starts is no victim
+        self._seen = self._done = 0
+        self._kills: list[Kill] = []
+        self._fell: list[str] = []
+        self._count = 0
+
+    def run(self) -> Outcome:
+        """From nothing to the verdict. Stops what it started."""
+        began = time.monotonic()
+        stop = threading.Event()
+        submitter = threading.Thread(target=self._submit, args=(stop,), name="submitter")
+        try:
+            history.create(self._on)
+            self._system.clear()
+            self._keep_alive()
+            submitter.start()
+            self._until_done(submitter, began)
+        finally:
+            stop.set()
+            if submitter.ident is not None:
+                submitter.join()
+            for _, process in self._workers:
+                process.kill()
+                process.popen.wait()
+            for relay in self._relays:
+                relay.stop()
+        read = history.read(self._on, range(self._attempted), self._acknowledged, self._system.states())
+        verdict = history.check(read)
+        recoveries = self._system.recoveries([each for each in self._kills if each.what == "worker"])
+        wrong = verdict.lost | verdict.unexpected | verdict.duplicated | verdict.unsettled | verdict.untrue
+        explained = [self._system.explain(serial) for serial in sorted(wrong)[:3]]
+        self._on.close()
+        took_s = time.monotonic() - began
+        return Outcome(self._plan, verdict, self._kills, recoveries, self._fell, took_s, explained)
+
+    def _until_done(self, submitter: threading.Thread, began: float) -> None:
+        said = idle_since = time.monotonic()
+        while time.monotonic() - began < self._plan.limit_s:
+            time.sleep(LOOK_S)
+            before = self._seen
+            self._look()
+            self._keep_alive()
+            self._strike()
+            now = time.monotonic()
+            if now - said > SAY_S:
+                said = now
+                self._say(
+                    f"{self._system.name}, seed {self._plan.seed}: {now - began:4.0f} s, {self._done} of "
+                    f"{self._plan.jobs} jobs, {len(self._kills)} kills, {self._system.unfinished()} unfinished"
+                )
+            if self._seen != before or submitter.is_alive():
+                idle_since = now
+            # A message that is just being taken is nowhere for a moment: nothing must move for longer than that.
+            elif now - idle_since > 1 and self._system.unfinished() == 0:
+                return
+
+    def _look(self) -> None:
+        """How far the jobs are, and who runs them."""
+        rows = self._on.execute(
+            "SELECT worker, max(id) FROM chaos_run WHERE id > %s GROUP BY worker", (self._seen,)
+        ).fetchall()
+        for worker, last in rows:
+            self._busy.add(worker)
+            self._seen = max(self._seen, last)
+        self._done = self._on.execute("SELECT coalesce(max(id), 0) FROM chaos_effect").fetchone()[0]
+
+    def _keep_alive(self) -> None:
+        """Start what is missing."""
+        for name, process in list(self._workers):
+            if process.popen.poll() is not None:
+                self._workers.remove((name, process))
+                if not any(each.what == "worker" and each.name == name for each in self._kills):
+                    self._fell.append(f"{name}: {''.join(process.lines[-30:])}")
+        while len(self._workers) < self._plan.workers:
+            self._count += 1
+            name = f"storm{self._count}"
+            self._workers.append((name, self._system.start_worker(name, self._plan.processes)))
+        for relay in list(self._relays):
+            if relay.popen.poll() is not None:
+                self._relays.remove(relay)
+                if relay.popen.returncode != -signal.SIGKILL:
+                    self._fell.append(f"relay: {''.join(relay.lines[-30:])}")
+        while len(self._relays) < self._plan.relays and (started := self._system.start_relay()):
+            self._relays.append(started)
+
+    def _strike(self) -> None:
+        """Deal the next blow of the script if its moment has come and its victim is at work.
+
+        A whole worker only while another one is: how soon its jobs run elsewhere is not to measure how soon one starts.
+        """
+        if not self._script or self._done < self._script[0].after:
+            return
+        blow = self._script[0]
+        victims = [(name, process) for name, process in self._workers if name in self._busy]
+        if len(victims) < (2 if blow.worker else 1):
+            return
+        time.sleep(blow.late_s)  # off the beat of this loop
+        name, process = self._dice.choice(victims)
+        if blow.worker:
+            dealt = self._kill("worker", name, process.popen.pid, process.kill)
+        else:
+            children = _pool(process.popen.pid)
+            victim = self._dice.choice(children) if children else None
+            dealt = victim is not None and self._kill("child", name, victim.pid, victim.kill)
+        if not dealt:  # it has just ended: another one, the next time round
+            return
+        self._script.pop(0)
+        if blow.relay and self._relays:
+            relay = self._dice.choice(self._relays)
+            self._kill("relay", "", relay.popen.pid, relay.kill)
+        self._keep_alive()
+
+    def _kill(self, what: str, name: str, pid: int, kill: Callable[[], None]) -> bool:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return False
+            at = time.time()
+            kill()
+        except psutil.NoSuchProcess:
+            return False
+        self._kills.append(Kill(what, name, at))
+        return True
+
+    def _submit(self, stop: threading.Event) -> None:
+        for batch in batches(self._plan):
+            while not stop.is_set() and self._attempted - self._done >= self._plan.backlog:
+                stop.wait(LOOK_S / 2)
+            if stop.is_set() or (self._attempted >= self._plan.jobs and not self._script):
+                return
+            self._attempted += len(batch)
+            try:
+                count = self._system.submit(batch)
+            except Exception as error:  # not acknowledged: it may have been recorded or not
+                self._say(f"submission failed: {error!r}")
+                continue
+            self._acknowledged += [each["serial"] for each in batch[:count]]
+
+
+def _pool(pid: int) -> list[psutil.Process]:
+    """The processes of a worker that run jobs."""
+    try:
+        children = psutil.Process(pid).children()
+        return [each for each in children if "semaphore_tracker" not in " ".join(each.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+class Gristmill:
+    """This project: workers and a relay over its ledger."""
+
+    name = "gristmill"
+
+    def __init__(self, home: Path, url: str, lease_s: float) -> None:
+        self._home = home
+        self._url = url.replace("+psycopg", "", 1)
+        self._env = {"GRISTMILL_LEASE_SECONDS": f"{lease_s:g}"}
+
+    def clear(self) -> None:
+        """See System."""
+        from broker.settings import make_client
+
+        self._query("TRUNCATE job, job_event, barrier")
+        with make_client() as client:
+            client.flushall()
+
+    def start_worker(self, name: str, processes: int) -> Process:
+        """See System."""
+        options = ["-n", f"{name}@storm", "-Q", "cpu", "-c", str(processes), "--without-gossip", "--without-mingle"]
+        command = [sys.executable, "-m", "celery", "-q", "-A", "broker.app", "worker", *options, "-E", "-l", "WARNING"]
+        return Process(command, self._home, WORKER=name, **self._env)
+
+    def start_relay(self) -> Process:
+        """See System."""
+        command = [sys.executable, "-c", "from workers.relay import main; main()"]
+        return Process(command, self._home, **self._env)
+
+    def submit(self, items: Sequence[dict[str, Any]]) -> int:
+        """See System."""
+        from tests.chaos.jobs import work
+
+        if len(items) == 1:
+            work.submit(**items[0])
+        else:
+            work.submit_many(items)
+        return len(items)
+
+    def unfinished(self) -> int:
+        """See System."""
+        return int(self._query("SELECT count(*) FROM job WHERE state IN ('PENDING', 'STARTED', 'RETRY')")[0][0])
+
+    def states(self) -> list[tuple[int, str]]:
+        """See System."""
+        return self._query("SELECT (params->>'serial')::int, state FROM job")
+
+    def recoveries(self, kills: Sequence[Kill]) -> list[float]:
+        """See System. By the job's history: started there, not ended there before the kill, started again."""
+        return [
+            row[0]
+            for kill in kills
+            for row in self._query(
+                """SELECT extract(epoch FROM again.at)::float8 - %(at)s FROM job_event held
+                   JOIN LATERAL (SELECT at, to_state FROM job_event WHERE job_id = held.job_id AND id > held.id
+                                 ORDER BY id LIMIT 1) ended ON ended.to_state = 'RETRY'
+                   JOIN LATERAL (SELECT at FROM job_event WHERE job_id = held.job_id AND id > held.id
+                                 AND to_state = 'STARTED' ORDER BY id LIMIT 1) again ON true
+                   WHERE held.to_state = 'STARTED' AND held.worker LIKE %(name)s || '@%%'
+                     AND extract(epoch FROM ended.at) > %(at)s""",
+                {"at": kill.at, "name": kill.name},
+            )
+        ]
+
+    def explain(self, serial: int) -> str:
+        """See System."""
+        rows = self._query(
+            """SELECT at::text, coalesce(from_state, '-'), to_state, attempt::text, worker, error FROM job_event
+               WHERE job_id IN (SELECT id FROM job WHERE (params->>'serial')::int = %(serial)s)
+               UNION ALL SELECT began_at::text, '', 'run ' || id, attempt::text, worker, '' FROM chaos_run
+               WHERE serial = %(serial)s
+               UNION ALL SELECT at::text, '', 'effect', 'of run ' || run, '', '' FROM chaos_effect
+               WHERE serial = %(serial)s ORDER BY 1""",
+            {"serial": serial},
+        )
+        return "\n".join([f"serial {serial}:", *("  " + "  ".join(str(each or "") for each in row) for row in rows)])
+
+    def _query(self, statement: str, values: dict[str, Any] | None = None) -> list[Any]:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            found = connection.execute(statement, values)
+            return found.fetchall() if found.description else []

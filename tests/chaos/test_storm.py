@@ -1,0 +1,39 @@
+"""SIGKILL of pool processes, whole workers and relays at random under load: nothing is lost, no effect is doubled.
+
+`python -m benchmarks.chaos` is the same storm at its full size, over stock Celery too.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from db.settings import settings
+from tests.chaos.storm import Gristmill, Plan, Storm, p99
+
+LEASE_S = 3.0
+
+
+@pytest.mark.timeout(3600)
+def test_a_storm_of_kills_loses_no_job_and_doubles_no_effect(
+    quiet: Path, full: bool, figure: Callable[[int, str], None]
+) -> None:
+    url = settings().postgres_url()
+    plans = [Plan(seed, 10_000, 34, limit_s=900) for seed in (1, 2, 3)] if full else [Plan(1, 1500, 8, limit_s=150)]
+
+    outcomes = [Storm(Gristmill(quiet, url, LEASE_S), plan, url, print).run() for plan in plans]
+
+    for outcome in outcomes:
+        assert outcome.verdict.clean, str(outcome)
+        assert not outcome.fell, str(outcome)
+        assert outcome.killed("worker", "child") == outcome.plan.kills, str(outcome)
+        assert len(outcome.verdict.ok) == len(outcome.verdict.attempted) >= outcome.plan.jobs, str(outcome)
+    kills = sum(each.killed("worker", "child") for each in outcomes)
+    jobs = sum(len(each.verdict.ok) for each in outcomes)
+    doubled = sum(len(each.verdict.runs_doubled) for each in outcomes)
+    figure(1, f"{kills} SIGKILLs of workers and their processes, {jobs:,} jobs, {len(plans)} seed(s): 0 lost")
+    figure(2, f"in that run: 0 effects committed twice, {doubled} runs doubled")
+    if recovery_s := p99([seconds for each in outcomes for seconds in each.recoveries]):
+        figure(
+            4, f"in that run: jobs of killed workers run elsewhere after {recovery_s:.1f} s (p99, lease {LEASE_S:g} s)"
+        )
