@@ -6,7 +6,7 @@ from celery.schedules import crontab
 from kombu.entity import Queue
 
 from broker.queues import PRIORITY_STEPS, QUEUES
-from broker.settings import redis_url, transport_options
+from broker.settings import REACH, redis_url, transport_options
 
 broker_url = redis_url()
 result_backend = "broker.backend:LedgerBackend"  # the ledger in Postgres is where results are
@@ -14,7 +14,8 @@ broker_transport_options = {
     **transport_options(),
     "priority_steps": list(PRIORITY_STEPS),
     "queue_order_strategy": "broker.affinity:StickyCycle",
-    "socket_connect_timeout": 5,  # a client says that Redis is away instead of hanging
+    **REACH,
+    "max_retries": 0,  # a submission does not wait for Redis: the relay sends what it could not
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # a worker outlives any outage of Redis

@@ -47,7 +47,7 @@ broker.embedded.stop(home)
 began = time.monotonic()
 many = add.submit_many([{"x": n} for n in range(10)])
 took = time.monotonic() - began
-assert took < 15, took
+assert took < 2, took
 with autocommit() as connection:
     assert connection.execute(text("SELECT count(*) FROM job WHERE sent_at IS NULL")).scalar() == 10
 assert relay.send_due() == 0
