@@ -4,15 +4,35 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 
 from db.settings import settings
 
+# A machine that is cut off takes no leave. libpq waits 15 minutes for what it sent to be acknowledged, and Postgres two
+# hours for a silent client, whose row locks would keep the relay from its jobs. The URL's own options go before these.
+REACH = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,  # s of silence, then probes
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # ms that anything sent may stay unacknowledged
+}
+_REACH_OF_SERVER = """
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = 20000"""
+# A server may also hang while its machine acknowledges everything. The ledger's statements take milliseconds, the
+# largest submission seconds; a caller's own transactions may take what they like.
+ANSWER_S = 60.0
+
 _engines: dict[bool, Engine] = {}
+_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
 
 
 def engine(*, autocommit: bool = False) -> Engine:
@@ -21,19 +41,50 @@ def engine(*, autocommit: bool = False) -> Engine:
     Autocommit has an engine of its own: switching a shared connection to and fro cost a third of a ledger statement.
     """
     if autocommit not in _engines:
+        url = make_url(settings().postgres_url())
         made = create_engine(
-            settings().postgres_url(),
+            url,
             isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
             pool_reset_on_return=None if autocommit else "rollback",  # there is nothing to roll back
             pool_size=5,
             max_overflow=50 if autocommit else 10,  # each thread that waits for a result listens on one
             pool_pre_ping=False,  # a round trip on every checkout: see _refuse_dead
             pool_recycle=1800,
-            connect_args={"connect_timeout": 5, "application_name": "gristmill"},
+            connect_args={
+                name: value
+                for name, value in {**REACH, "application_name": "gristmill"}.items()
+                if name not in url.query
+            },
         )
+        event.listen(made, "do_connect", partial(_connect, _Impatient if autocommit else psycopg.Connection))
         event.listen(made, "checkout", _refuse_dead)
         _engines[autocommit] = made
     return _engines[autocommit]
+
+
+class _Impatient(psycopg.Connection[Any]):
+    """A connection that is given up when an answer stays away too long."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """See psycopg."""
+        try:
+            return super().wait(gen, interval, ANSWER_S if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if timeout is not None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                raise
+            self.pgconn.finish()  # what it still answers must not reach the next statement
+            raise psycopg.OperationalError(f"Postgres has not answered for {ANSWER_S:g} s") from None
+
+
+def _connect(of: type[psycopg.Connection[Any]], _dialect: object, _record: object, args: Any, options: Any) -> Any:
+    """Both ends of the connection notice when the other is lost.
+
+    The server's settings are said in a statement, since PgBouncer knows no such startup parameters.
+    """
+    connection = of.connect(*args, **options, autocommit=True)
+    connection.execute(_REACH_OF_SERVER)
+    connection.autocommit = False
+    return connection
 
 
 def _refuse_dead(connection: Any, record: object, proxy: object) -> None:
@@ -47,6 +98,11 @@ def _refuse_dead(connection: Any, record: object, proxy: object) -> None:
     poll.register(connection.fileno(), select.POLLIN)
     if poll.poll(0):
         raise DisconnectionError
+
+
+def clock(on: Connection) -> float:
+    """The time of day at Postgres, which all machines share, in seconds."""
+    return float(on.execute(_CLOCK).scalar_one())
 
 
 def dispose() -> None:
