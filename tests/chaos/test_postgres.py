@@ -1,0 +1,99 @@
+"""Promise 6: Postgres is away at a submission, at a job's start, while it runs and at its end, and nothing is lost."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from uuid import uuid4
+
+import pytest
+
+from broker.publish import publish
+from broker.settings import make_client
+from broker.submit import nudge
+from db import ledger
+from db.engine import autocommit
+from db.ledger import NewJob
+from tests.chaos.ledger import starts, states, wait_for_all
+from tests.chaos.outage_jobs import JOBS, fan, wait
+from tests.chaos.servers import postgres_away, until
+from tests.jobs import nothing
+from tests.processes import Process, start_relay, start_worker
+
+LEASE_S = 3
+ENV = {"GRISTMILL_LEASE_SECONDS": str(LEASE_S), "GRISTMILL_JOBS": JOBS}
+
+
+@pytest.fixture(scope="module")
+def worker(services: Path) -> Iterator[Process]:
+    """Six processes, which live through every outage in this file."""
+    started = start_worker(services, concurrency=6, **ENV)
+    yield started
+    started.kill()
+
+
+@pytest.fixture
+def relay(quiet: Path) -> Iterator[Process]:
+    started = start_relay(quiet, **ENV)
+    yield started
+    started.kill()
+
+
+@pytest.fixture(scope="session")
+def outage_s(full: bool) -> float:
+    """Longer than the lease in any case."""
+    return 60 if full else 2 * LEASE_S
+
+
+class Waiting:
+    """A job that goes on when it is told, and says when its body has ended."""
+
+    def __init__(self, folder: Path, **params: object) -> None:
+        self.go, self.ended = folder / f"{uuid4()}.go", folder / f"{uuid4()}.ended"
+        self.result = wait.submit(go=str(self.go), ended=str(self.ended), **params)
+        self.id = str(self.result.id)
+        until(lambda: starts([self.id])[self.id] == 1)
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed", "paused"])
+def test_jobs_and_their_results_outlive_an_outage_of_postgres(
+    how: str, quiet: Path, worker: Process, relay: Process, tmp_path: Path, outage_s: float,
+    figure: Callable[[int, str], None],
+) -> None:  # fmt: skip
+    ending, writing, running = (
+        Waiting(tmp_path, report=False), Waiting(tmp_path, report=False, write=True), Waiting(tmp_path),
+    )  # fmt: skip
+    children = tmp_path / "children.go"
+    parent = fan.submit(go=str(children), ended=str(tmp_path / "child"), n=2)
+    until(lambda: sum(states().values()) == 6 and states().get("STARTED") == 5)
+    starting = NewJob(uuid4(), nothing.name, "cpu", 3, {})
+    with autocommit() as connection:
+        ledger.submit(connection, [starting])
+    ids = [ending.id, writing.id, running.id, parent.id, str(starting.id)]
+
+    with ThreadPoolExecutor(1) as pool:
+        looked = Event()
+        client = pool.submit(ending.result.get, timeout=outage_s + 90, on_interval=looked.set)
+        assert looked.wait(30)
+        began = time.monotonic()
+        with postgres_away(quiet, how):
+            publish([nudge(starting)])
+            for go in (ending.go, writing.go, children):
+                go.touch()
+            with make_client() as redis:
+                until(lambda: redis.hlen("unacked") == 6)  # the worker has taken the sixth
+            until(lambda: ending.ended.exists() and (tmp_path / "child.1").exists())
+            time.sleep(max(0.0, began + outage_s - time.monotonic()))
+        back_at = time.monotonic()
+        running.go.touch()
+        wait_for_all(ids, within_s=90)
+        took = time.monotonic() - back_at
+        assert client.result(timeout=30) == "gone"
+
+    assert states() == {"SUCCESS": 7}
+    assert parent.get() == 2
+    once = [ending.id, running.id, str(starting.id)]
+    assert starts(once) == dict.fromkeys(once, 1)
+    figure(6, f"Postgres {how} for {outage_s:g} s (lease {LEASE_S} s) at a job's start, middle and end, in a fan-out "
+              f"and in a waiting client: 7 of 7 done {took:.1f} s after it is back, started once each")  # fmt: skip
