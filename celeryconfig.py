@@ -25,6 +25,7 @@ broker_connection_max_retries = None  # a worker outlives any outage of Redis
 imports = (
     "workers.runner",
     "workers.lease",
+    "workers.intake",
     "workers.stopping",
     "jobs.recommend.tasks",
     "jobs.upkeep.tasks",

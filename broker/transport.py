@@ -9,6 +9,7 @@ The App plugs this in by its `amqp` class, so that it holds for every URL scheme
 """
 
 from queue import Empty
+from threading import Event
 from typing import Any
 
 import structlog
@@ -22,8 +23,17 @@ from broker.app import app
 from broker.job import Job
 from broker.message import Refused, read
 from broker.queues import is_queue
+from db.settings import redact
 
 log = structlog.get_logger()
+
+
+_no_more = Event()
+
+
+def take_no_more() -> None:
+    """This worker is being stopped: what Redis still hands to it goes back."""
+    _no_more.set()
 
 
 class _Checked:
@@ -41,6 +51,9 @@ class _Checked:
                 raise
             if not answer:
                 raise Empty
+            if _no_more.is_set():  # what a worker takes now it would not start, and keep until its jobs have ended
+                self.client.rpush(*answer)
+                raise Empty
             queue = answer[0].decode().rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
             message = _nudge(answer[1], queue) if is_queue(queue) else self._reply(answer[1])
@@ -51,6 +64,21 @@ class _Checked:
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+
+    def _basic_cancel(self: Any, consumer_tag: str) -> None:
+        """As kombu's; and what is handed out to the last call, whose answer nobody would read any more, goes back."""
+        super()._basic_cancel(consumer_tag)  # type: ignore[misc]
+        if not self._in_poll or self.active_queues:
+            return
+        try:
+            answer = self.client.parse_response(self.client.connection, "BRPOP")  # the call ends within brpop_timeout
+            if answer:
+                self.client.rpush(*answer)
+        except self.connection_errors as error:  # the relay misses the message, if there was one
+            log.warning("last_call_broken", reason=type(error).__name__)
+            self.client.connection.disconnect()
+        finally:
+            self._in_poll = None
 
     def _receive_one(self: Any, client: Any) -> Any:
         """As kombu's, which lets what is nested too deeply end the worker."""
@@ -111,6 +139,11 @@ class Connection(KombuConnection):
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         """A worker looks for a Redis that is away every 5 s, where kombu would come to wait for 30."""
         return super().ensure_connection(*args, **{"interval_max": 5, **options})  # type: ignore[no-untyped-call]
+
+    def info(self) -> Any:
+        """What `celery inspect stats` and Flower show: the host of a socket is its URL, with the password."""
+        told = super().info()  # type: ignore[no-untyped-call]
+        return {**told, "hostname": redact(told["hostname"] or "")}
 
     def get_transport_cls(self) -> Any:
         """The transport of the URL's scheme."""

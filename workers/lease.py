@@ -26,6 +26,7 @@ from broker.app import app
 from broker.canvas import settled
 from broker.identity import begin, worker_name
 from broker.settings import settings
+from broker.transport import take_no_more
 from db import ledger
 from db.engine import autocommit
 from workers import stopping
@@ -162,9 +163,13 @@ class LeaseStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """The worker starts."""
-        worker_shutting_down.connect(lambda **_: self.keeper.worker_stops(), weak=False)
+        worker_shutting_down.connect(self._told, weak=False)
         worker_shutdown.connect(lambda **_: self.keeper.stop(), weak=False)
         self.keeper.start()
+
+    def _told(self, **_: Any) -> None:
+        take_no_more()
+        self.keeper.worker_stops()
 
     def terminate(self, parent: Any) -> None:
         """A cold shutdown."""

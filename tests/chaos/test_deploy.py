@@ -4,10 +4,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import text
 
 from broker.app import app
+from broker.publish import queued_ids
 from db.engine import autocommit
 from tests import jobs
 from tests.processes import start_relay, start_worker
@@ -48,7 +50,8 @@ def test_sigterm_to_every_worker_in_turn_loses_nothing_and_charges_nothing(
         app.AsyncResult(short[0]).get(timeout=60)
 
         for number, old in enumerate(list(workers)):
-            workers.append(start_worker(quiet, name=f"new{number}", **grace))
+            workers.append(start_worker(quiet, name=f"new{number}", queues=f"cpu,cpu.new{number}", **grace))
+            jobs.add.apply_async((1,), queue=f"cpu.new{number}").get(timeout=60)  # its processes have started
             told.append(datetime.now(UTC))
             old.popen.terminate()
             assert old.popen.wait(GRACE_S + 20) == 0
@@ -70,3 +73,21 @@ def test_sigterm_to_every_worker_in_turn_loses_nothing_and_charges_nothing(
         steps = [int(line.split()[0]) for line in trace.read_text().splitlines()]
         assert all(after == before + 1 for before, after in pairwise(steps)), "a step was done twice"
     figure(8, f"{len(short)} jobs, {len(seconds)} handed over: 0 lost, 0 charged, at most {max(seconds):.1f} s")
+
+
+def test_a_worker_that_is_stopped_keeps_no_message_from_the_others(quiet: Path, tmp_path: Path) -> None:
+    for _ in range(3):  # it is always in a call for the next message, which ends within a second
+        stopping = start_worker(quiet, name="stopping", GRISTMILL_STOP_GRACE_SECONDS="2")
+        try:
+            running = jobs.climb.submit(trace=str(tmp_path / "trace"), go=str(tmp_path / "go"), deaf=True)
+            while running.state != "STARTED":
+                pass
+
+            stopping.popen.terminate()
+            stopping.wait_for("Warm shutdown")
+            late = jobs.add.submit(x=1)
+            stopping.wait_for("stop_grace_over")
+
+            assert late.state == "SUCCESS" or UUID(late.id) in queued_ids("cpu")
+        finally:
+            stopping.kill()
