@@ -4,6 +4,8 @@ The runner writes a job's outcome itself, fenced; what Celery's workers report h
 cannot speak: its process died, ran out of time or was terminated.
 """
 
+import re
+import signal
 import traceback as tracebacks
 from typing import Any
 from uuid import UUID
@@ -22,9 +24,18 @@ from broker.submit import ambient
 from db import barrier, ledger, listen
 from db.engine import autocommit
 from db.job import Job
+from db.settings import redact
 
 log = structlog.get_logger()
 
+# What a signal that ended a job's process says about the job.
+_SIGNALS: dict[int, str] = {
+    signal.SIGKILL: ", probably out of memory",
+    signal.SIGSEGV: " (segmentation fault): a fault in native code",
+    signal.SIGBUS: " (bus error): a fault in native code, or a file that it maps was cut short",
+    signal.SIGILL: " (illegal instruction): native code that was built for another processor",
+    signal.SIGABRT: " (abort): a check in native code failed",
+}
 MESSAGE_CHARACTERS = 4_000  # of an error: it is copied into the history, into logs and over the wire
 
 
@@ -146,27 +157,34 @@ def describe(error: BaseException, message: str | None = None) -> dict[str, Any]
     return {
         "type": name,
         "module": type(error).__module__,
-        "message": ledger.clean(_shortened(message or _said(error) or name, MESSAGE_CHARACTERS)),
-        "traceback": ledger.clean("".join(_shortened(line, MESSAGE_CHARACTERS) for line in lines)[-16_000:]) or None,
+        "message": _kept(message or _said(error) or name),
+        "traceback": "".join(map(_kept, lines))[-16_000:] or None,
     }
+
+
+def _kept(text: str) -> str:
+    """What a row keeps: an error may be of any size, and may quote the URL of the server that it did not reach."""
+    shown = redact(text[: 2 * MESSAGE_CHARACTERS])  # more than is kept: a cut may go through a password
+    if len(text) > MESSAGE_CHARACTERS:
+        shown = f"{shown[:MESSAGE_CHARACTERS]}… ({len(text):,} characters)"
+    return ledger.clean(shown)
 
 
 def _said(error: BaseException) -> str:
     """Its message; an exception of the user's may fail to give one."""
     try:
-        return str(error)
+        return str(error) or ("out of memory" if isinstance(error, MemoryError) else "")
     except Exception as failed:
         return f"{type(error).__name__} without a message: its __str__ raised {type(failed).__name__}"
-
-
-def _shortened(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"{text[:characters]}… ({len(text):,} characters)"
 
 
 def _loss(exc: WorkerLostError | TimeLimitExceeded) -> dict[str, Any]:
     if isinstance(exc, TimeLimitExceeded):
         return describe(exc, f"killed: it ran longer than its time limit of {exc.args[0]:g} s")
     said = str(exc)
-    if "SIGKILL" in said or "signal 9" in said:
-        said = "the job's process was killed by signal 9, probably out of memory"
+    if killed := re.search(r"signal (\d+)", said):
+        number = int(killed[1])
+        said = f"the job's process was killed by signal {number}{_SIGNALS.get(number, '')}"
+    elif left := re.search(r"exitcode (\d+)", said):
+        said = f"the job's process ended with exit code {left[1]} before the job did"
     return describe(exc, said)

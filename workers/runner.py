@@ -6,6 +6,7 @@ Importing this module plugs it into the task class; celeryconfig's `imports` doe
 import json
 import random
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
@@ -82,6 +83,11 @@ def _run(task: Job, claimed: Claimed) -> Any:
         _or_the_relay(lambda: canvas.settled(revoked))
         _say_revoked(task)
         raise Ignore("cancelled") from None
+    except MemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory, and recording it needs some
+        _fail(task, claimed, error)
+        # Celery would take a MemoryError for one of the worker's parent, and end the whole worker.
+        raise RuntimeError(f"out of memory: {error}") from None
     except Exception as error:
         _fail(task, claimed, error)
         raise
