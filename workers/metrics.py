@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from broker.queues import PRIORITIES, QUEUES
@@ -32,7 +32,7 @@ from db.history import BOUNDS_S, Behind, Sums, Tally
 from db.settings import SettingsError, redact
 from db.state import FAILURE, FINAL, RETRY, STARTED, WAITING
 from db.vitals import Depth, Running
-from workers.process import announce
+from workers.process import announce, free_port
 
 log = structlog.get_logger()
 
@@ -43,7 +43,8 @@ SETTLE_S = 5.0  # twice this long each row is read by every scrape
 
 _PRIORITY_NAMES: dict[object, str] = {step: name for name, step in PRIORITIES.items()}
 _LIVE = ("waiting", "held", "later", "suspended", "running")
-_SPARED = ("GivenBack", "Suspended")
+_SPARED = ("GivenBack", "Suspended")  # causes that db/migrations/versions/0004_history.py names
+_LOST = ("WorkerLost", "WorkerLostError", "TimeLimitExceeded")  # and types of errors to be alerted on
 _ENDS = (*map(floatToGoString, BOUNDS_S), "+Inf")
 
 Labels = tuple[str, ...]
@@ -65,7 +66,6 @@ class Counted:
 class Snapshot:
     """What the ledger said at one instant."""
 
-    began: float  # by time.monotonic()
     depths: list[Depth]
     running: list[Running]
     counted: Counted | None  # None at first, until a long history is added up
@@ -77,7 +77,7 @@ class LedgerReader:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._lock = threading.Lock()
-        self._reading: Future[Snapshot] | None = None
+        self._reading: Future[tuple[float, Snapshot]] | None = None
         self._transitions, self._dropped = Tally.of_transitions(), Tally.of_dropped_messages()
 
     def snapshot(self) -> Snapshot:
@@ -87,12 +87,12 @@ class LedgerReader:
                 self._reading = self._thread.submit(self._read)
             reading = self._reading
         try:
-            found = reading.result(ANSWER_S)
+            began, found = reading.result(ANSWER_S)
         except TimeoutError:
             raise Away(f"no answer within {ANSWER_S:g} s") from None
         except (SQLAlchemyError, SettingsError) as error:
             raise Away(_reason(error)) from None
-        if time.monotonic() - found.began > ANSWER_S:  # one that others have waited for in vain
+        if time.monotonic() - began > ANSWER_S:  # one that others have waited for in vain
             raise Away(f"no answer within {ANSWER_S:g} s")
         return found
 
@@ -101,19 +101,23 @@ class LedgerReader:
         self._dropped.settle(engine())
         self._transitions.settle(engine())
 
-    def _read(self) -> Snapshot:
+    def look(self, on: Connection) -> Snapshot:
+        """The ledger as the connection's transaction sees it, which must keep one snapshot (REPEATABLE READ)."""
+        depths = vitals.depths(on, broker_settings().owner_window, by_priority=True)
+        running = vitals.running(on)
+        try:
+            counted = Counted(self._transitions.look(on), self._dropped.look(on))
+        except Behind as behind:
+            log.info("counters_left_out", reason=str(behind))
+            counted = None
+        return Snapshot(depths, running, counted)
+
+    def _read(self) -> tuple[float, Snapshot]:
         began = time.monotonic()
         with engine().connect() as connection:
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_S:g}s'"))
-            depths = vitals.depths(connection, broker_settings().owner_window, by_priority=True)
-            running = vitals.running(connection)
-            try:
-                counted = Counted(self._transitions.look(connection), self._dropped.look(connection))
-            except Behind as behind:
-                log.info("counters_left_out", reason=str(behind))
-                counted = None
-        return Snapshot(began, depths, running, counted)
+            return began, self.look(connection)
 
 
 class LedgerCollector(Collector):
@@ -135,11 +139,7 @@ class LedgerCollector(Collector):
         self._tell(True, "")
         up.add_metric([], 1)
         yield up
-        yield from _queues(found.depths)
-        yield from _workers(found.running)
-        if found.counted is not None:
-            yield from _kinds(found.counted.transitions)
-            yield _messages(found.counted.dropped)
+        yield from families(found)
 
     def _tell(self, up: bool, reason: str) -> None:
         if up != self._was_up and (not up or self._was_up is not None):
@@ -154,7 +154,9 @@ def serve(host: str, port: int) -> None:
     registry.register(LedgerCollector(reader))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # at once, whatever a scrape waits for
-    start_http_server(announce("metrics", port, host, "/metrics"), host, registry)
+    free = free_port(port, host)
+    start_http_server(free, host, registry)
+    announce("metrics", f"http://{f'[{host}]' if ':' in host else host}:{free}/metrics")
     _settle_for_ever(reader)
 
 
@@ -165,6 +167,15 @@ def _settle_for_ever(reader: LedgerReader) -> NoReturn:
         except (SQLAlchemyError, SettingsError):
             pass  # scrapes tell
         time.sleep(SETTLE_S * random.uniform(0.8, 1.2))
+
+
+def families(found: Snapshot) -> Iterator[Metric]:
+    """A snapshot as Prometheus reads it."""
+    yield from _queues(found.depths)
+    yield from _workers(found.running)
+    if found.counted is not None:
+        yield from _kinds(found.counted.transitions)
+        yield _messages(found.counted.dropped)
 
 
 # Series that may rise are there from the beginning, with 0: of one that comes with its first event nobody sees it rise.
@@ -221,7 +232,7 @@ def _kinds(transitions: Sums) -> Iterator[Metric]:
     """By kind, counted from the history of the jobs that are kept."""
     kinds = sorted({str(key[0]) for key in transitions})
     submitted, attempts, retries, leases_lost = (_zeros(kinds) for _ in range(4))
-    finished, spared, failed = _zeros(kinds, FINAL), _zeros(kinds, _SPARED), _zeros([])
+    finished, spared, failed = _zeros(kinds, FINAL), _zeros(kinds, _SPARED), _zeros(kinds, _LOST)
     waits: dict[Labels, list[float]] = {}
     runs: dict[Labels, list[float]] = {}
     for (kind, queue, step, before, after, cause), (number, *seconds) in transitions.items():

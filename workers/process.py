@@ -117,22 +117,18 @@ def run_flower(port: int = FLOWER_PORT) -> NoReturn:
 
     if find_spec("flower") is None:
         raise SettingsError("Flower is not installed: pip install 'gristmill[flower]'")
-    free = announce("flower", port)
+    free = free_port(port)
+    announce("flower", f"http://{LOOPBACK}:{free}")
     # Loopback only: Flower has no login of its own, and it can shut workers down.
     become([*CELERY, "flower", f"--address={LOOPBACK}", f"--port={free}", "--logging=error"], {})
 
 
-def announce(name: str, first: int, host: str = LOOPBACK, path: str = "") -> int:
-    """The first free port from this one on; the address is said, and kept for `gristmill up` and doctor."""
-    port = free_port(first, host)
-    if port != first:
-        tell(f"port {first} is taken")
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+def announce(name: str, address: str) -> None:
+    """Say where something listens, and keep it for `gristmill up` and doctor."""
     tell(f"{name}: {address}")
     file = address_file(settings().home, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(address)
-    return port
 
 
 def address_file(home: Path, name: str) -> Path:
@@ -141,18 +137,19 @@ def address_file(home: Path, name: str) -> Path:
 
 
 def free_port(first: int, host: str = LOOPBACK, tries: int = 50) -> int:
-    """The first port from `first` on that nothing listens on."""
+    """The first port from `first` on that nothing listens on; says so if it is another one."""
     for port in range(first, min(first + tries, 65536)):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-                return port
             except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise SettingsError(
-                        f"{host}:{port}: {error.strerror}: give another with --host or --port"
-                    ) from None
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                raise SettingsError(f"{host}:{port}: {error.strerror}: give another with --host or --port") from None
+            if port != first:
+                tell(f"port {first} is taken")
+            return port
     raise SettingsError(f"ports {first} to {first + tries - 1} are all taken: give another with --port")
 
 

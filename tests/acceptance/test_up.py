@@ -127,6 +127,9 @@ def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmi
     )
     until(lambda: "tests.add" in page(f"{address}/task/{job_id}"))
 
+    metrics = page((gristmill.home / "run" / "metrics.url").read_text())
+    assert 'gristmill_jobs_finished_total{kind="tests.add",state="SUCCESS"} 1.0' in metrics
+
 
 def test_a_killed_run_is_cleared_away_by_the_next(gristmill: Gristmill) -> None:
     owner = gristmill.owner()

@@ -1,4 +1,4 @@
-"""What ended an attempt and how long it took; how many messages a dropped one stands for. Metrics are counted by them."""
+"""What ended an attempt and how long it took, and how many messages a dropped one stands for: metrics count them."""
 
 from alembic import op
 
