@@ -4,11 +4,10 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from broker.queues import QUEUES
 from broker.settings import redis_url
 from db.settings import CLONE, SettingsError, redact, settings
 from workers.hardware import Gpu, cores, gpus
@@ -19,9 +18,21 @@ FLOWER_PORT = 5555
 LOOPBACK = "127.0.0.1"
 
 
-def worker_command(kind: str, name: str, processes: int) -> list[str]:
+def queues_of(kind: str, number: int = 0) -> list[str]:
+    """The queues of a hardware class: its own, and one for each resident model that a declared job names.
+
+    In another order for each worker, so that workers of several models begin with different ones.
+    """
+    from broker.job import declared
+
+    named = {job.queue_name for job in declared().values() if job.queue_name.split(".")[0] == kind}
+    queues = sorted({kind, *named})
+    number %= len(queues)
+    return queues[number:] + queues[:number]
+
+
+def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
     """One Celery worker: prefork, so that its parent can renew leases while its children compute."""
-    queues = [queue for queue in QUEUES if queue.split(".")[0] == kind]
     # Gossip and mingle are of no use here, and their lists in Redis outlive killed workers.
     quiet = ["--without-gossip", "--without-mingle", "--task-events", "--loglevel=INFO"]
     return [*CELERY, "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *quiet]
@@ -56,15 +67,23 @@ def cpu_plan(processes: int | None, each: int | None) -> tuple[int, int]:
     return processes, each or max(1, total // processes)
 
 
-def run_worker(kind: str, processes: int | None = None, each: int | None = None) -> None:
-    """Become the worker of this hardware class; with several GPUs, run one worker for each."""
+def run_worker(
+    kind: str, processes: int | None = None, each: int | None = None, queues: Sequence[str] | None = None
+) -> None:
+    """Become the worker of this hardware class; with several GPUs, run one worker for each.
+
+    queues: take jobs from these only, instead of from all of the class. Raises SettingsError for one of another class.
+    """
+    for queue in queues or ():
+        if queue.split(".")[0] != kind:
+            raise SettingsError(f"queue {queue!r} is not of the class {kind}: name {kind} or {kind}.MODEL")
     redis_url()  # a wrong setting is said here in one line, not by Celery in many
     settings().postgres_url()
     _look_for_postgres()
     if kind == "cpu":
         processes, each = cpu_plan(processes, each)
         tell(f"cpu worker: {processes} process(es) x {each} thread(s)")
-        become(worker_command("cpu", "cpu", processes), threads(each))
+        become(worker_command("cpu", queues or queues_of(kind), processes), threads(each))
     found = gpus()
     plan = gpu_plan(found)
     if not found:
@@ -72,10 +91,10 @@ def run_worker(kind: str, processes: int | None = None, each: int | None = None)
     for number, gpu in enumerate(found):
         tell(f"gpu worker {number}: {gpu.name} (CUDA_VISIBLE_DEVICES={gpu.device})")
     if len(plan) == 1:
-        become(worker_command("gpu", "gpu", 1), plan["gpu"])
+        become(worker_command("gpu", queues or queues_of(kind), 1), plan["gpu"])
     group = Supervisor()
-    for name, env in plan.items():
-        group.add(name, worker_command("gpu", name, 1), env)
+    for number, (name, env) in enumerate(plan.items()):
+        group.add(name, worker_command(name, queues or queues_of(kind, number), 1), env)
     sys.exit(group.run())
 
 

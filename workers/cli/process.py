@@ -44,13 +44,14 @@ def worker(
     kind: Annotated[Kind, typer.Argument(help="The hardware class whose queues it works.")],
     processes: Annotated[int | None, typer.Option(min=1, help="cpu: how many processes.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="cpu: threads of each process.")] = None,
+    queue: Annotated[list[str] | None, typer.Option(help="Only this queue, such as gpu.edit; may be repeated.")] = None,
 ) -> None:
     """Run a worker in the foreground. gpu: one per GPU; without a GPU its jobs run on the CPU."""
     from workers.process import run_worker
 
     if kind is Kind.gpu and (processes or threads):
         raise typer.BadParameter("--processes and --threads are for cpu workers: a gpu worker is one per GPU")
-    run_worker(kind, processes, threads)
+    run_worker(kind, processes, threads, queue)
 
 
 @commands.command()

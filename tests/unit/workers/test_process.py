@@ -4,10 +4,11 @@ import socket
 
 import pytest
 
+from broker.job import Params, job
 from db.settings import SettingsError
 from workers import process
 from workers.hardware import Gpu
-from workers.process import cpu_plan, free_port, gpu_plan, worker_command
+from workers.process import cpu_plan, free_port, gpu_plan, queues_of, run_worker, worker_command
 
 
 @pytest.fixture(autouse=True)
@@ -49,13 +50,20 @@ def test_the_users_own_thread_count_wins(monkeypatch: pytest.MonkeyPatch) -> Non
     assert gpu_plan([])["gpu"]["OMP_NUM_THREADS"] == "3"
 
 
-def test_a_worker_takes_the_queues_of_its_class_and_those_of_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "QUEUES", ("gpu", "gpu.edit", "cpu"))
+def test_a_worker_takes_the_queues_of_its_class_and_those_of_its_models_each_worker_in_another_order() -> None:
+    @job("unit.edit_picture", params=Params, queue="gpu.unit")
+    def edit_picture(ctx: object, params: Params) -> None: ...
 
-    command = worker_command("gpu", "gpu0", 1)
+    first, second = [worker_command(f"gpu{number}", queues_of("gpu", number), 1) for number in (0, 1)]
 
-    assert command[command.index("-Q") + 1] == "gpu,gpu.edit"
-    assert command[command.index("-n") + 1] == "gpu0@%h"
+    assert first[first.index("-Q") + 1] == "gpu,gpu.unit"
+    assert second[second.index("-Q") + 1] == "gpu.unit,gpu"
+    assert first[first.index("-n") + 1] == "gpu0@%h"
+
+
+def test_a_worker_of_another_class_s_queue_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"queue 'gpu\.edit' is not of the class cpu: name cpu or cpu\.MODEL"):
+        run_worker("cpu", queues=["gpu.edit"])
 
 
 def test_a_taken_port_gives_the_next_one() -> None:
