@@ -18,5 +18,11 @@ class App(Celery):
 
 
 configure()
-app = App("gristmill", amqp="broker.transport:AMQP", control="broker.control:Control", set_as_current=True)
+app = App(
+    "gristmill",
+    amqp="broker.transport:AMQP",
+    control="broker.control:Control",
+    events="broker.events:Events",
+    set_as_current=True,
+)
 app.config_from_object("celeryconfig")

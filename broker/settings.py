@@ -1,15 +1,16 @@
 """How Gristmill reaches Redis and how patient it is, read from GRISTMILL_* variables.
 
 GRISTMILL_BROKER_URL takes one of
-    redis://[user:password@]host:6379/0        rediss://… (TLS)
+    redis://[user:password@]host:6379/0        rediss://…[?ssl_ca_certs=/path/ca.pem] (TLS)
     redis+socket:///path/to/redis.sock?virtual_host=0
     sentinel://[user:password@]host:26379,host:26379/master[/0]      credentials are those of the master
 """
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 import redis
 from pydantic import Field
@@ -70,7 +71,7 @@ class Sentinels:
     def _address(url: str, host: str) -> tuple[str, int]:
         name, _, port = host.partition(":")
         if not name or not (port or "0").isdigit():
-            raise SettingsError(f"{VARIABLE}={redact(url)}: {host!r} is not host:port: correct it")
+            raise SettingsError(f"{VARIABLE}={redact(url)}: an address in it is not host:port: correct it")
         return name, int(port or SENTINEL_PORT)
 
     def kombu_url(self) -> str:
@@ -102,10 +103,30 @@ def _checked(url: str) -> str:
         if not parts.hostname:
             raise SettingsError(f"{VARIABLE}={redact(url)}: names no host: {EXAMPLES}")
         if not (parts.path.strip("/") or "0").isdigit():
-            raise SettingsError(f"{VARIABLE}={redact(url)}: the database {parts.path!r} is not a number: write /0")
+            raise SettingsError(f"{VARIABLE}={redact(url)}: the database is not a number: write /0 after host:port")
+    if scheme == "rediss":
+        return _with_tls(url)
     if scheme == "redis+socket" and not urlsplit(url).path.strip("/"):
         raise SettingsError(f"{VARIABLE}={redact(url)}: names no socket: use redis+socket:///path/to/redis.sock")
     return url
+
+
+def _with_tls(url: str) -> str:
+    """The URL with its TLS options as both kombu and redis-py spell them. The server must prove who it is.
+
+    kombu's own default for rediss:// is to trust anybody.
+    """
+    parts = urlsplit(url)
+    options = {"ssl_cert_reqs": "required", **dict(parse_qsl(parts.query))}
+    options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
+    if options["ssl_cert_reqs"] not in ("required", "optional", "none"):
+        raise SettingsError(
+            f"{VARIABLE}={redact(url)}: ssl_cert_reqs is not one of required, optional, none: correct it"
+        )
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if name in options and not Path(options[name]).is_file():
+            raise SettingsError(f"{VARIABLE}={redact(url)}: {name}: there is no file {options[name]}: correct the path")
+    return parts._replace(query=urlencode(options)).geturl()
 
 
 def redis_url() -> str:
@@ -134,7 +155,11 @@ def make_client(**options: Any) -> "redis.Redis":
     if url.startswith("redis+socket:"):
         parts = urlsplit(url)
         db = int(parse_qs(parts.query).get("virtual_host", ["0"])[0])
-        return redis.Redis(unix_socket_path=unquote(parts.path), db=db, **options)
+        who = {
+            "username": parts.username and unquote(parts.username),
+            "password": unquote(parts.password or "") or None,
+        }
+        return redis.Redis(unix_socket_path=unquote(parts.path), db=db, **{**who, **options})
     return redis.Redis.from_url(url, **options)
 
 

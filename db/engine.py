@@ -50,6 +50,7 @@ def engine(*, autocommit: bool = False) -> Engine:
             max_overflow=50 if autocommit else 10,  # each thread that waits for a result listens on one
             pool_pre_ping=False,  # a round trip on every checkout: see _refuse_dead
             pool_recycle=1800,
+            hide_parameters=True,  # an error would quote the parameters of jobs in logs
             connect_args={
                 name: value
                 for name, value in {**REACH, "application_name": "gristmill"}.items()

@@ -1,12 +1,13 @@
 """Where Gristmill keeps things, from GRISTMILL_* variables: its home folder, PostgreSQL and the artifacts."""
 
+import os
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CLONE = Path(__file__).resolve().parents[1]
@@ -19,11 +20,46 @@ class SettingsError(Exception):
     """A setting that cannot be used; the message is one line that names the variable and the remedy."""
 
 
-def redact(url: str) -> str:
-    """The URL without its secrets, for messages and logs. Hides too much rather than too little."""
-    # Greedy up to the last @: an unquoted password may itself contain @ / ; or a comma.
-    hidden = re.sub(r"://([^:@/?#;,]*):.*@", r"://\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"(?i)((?:password|secret|token)[^=&;]*=)[^&;]*", r"\1***", hidden)
+# Whose passwords must not be seen, wherever they turn up: those of URLs, and secrets as they are.
+_URLS = ("GRISTMILL_DATABASE_URL", "GRISTMILL_BROKER_URL", "GRISTMILL_ARTIFACTS_URL")
+_SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_TELLING = 8  # characters from which a secret is looked for by itself: "mill" would be found in "gristmill"
+
+# Greedy up to the last @: an unquoted password may itself contain @ / ; or a comma, and in a URL alone also spaces.
+# Bounded, or a long text of a hostile message would take seconds.
+_IN_URL = re.compile(r"(?s)^([a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^:@/?#;,]*):.*@")
+_IN_TEXT = re.compile(r"""(://[^\s:@/?#;,'"]{0,200}):[^\s'"]{0,500}@""")
+# Both cases spelled out: ignoring case takes four times as long.
+_NAMED = re.compile(
+    r"""((?:password|passwd|secret|secret_access_key|token|PASSWORD|PASSWD|SECRET|SECRET_ACCESS_KEY|TOKEN)["']?\s*=\s*)"""
+    r"""("[^"]*"|'[^']*'|[^\s&;,'")]+)"""
+)
+
+
+def redact(text: str) -> str:
+    """The text without the secrets of URLs and of this process's settings: for messages, logs and rows.
+
+    Hides too much rather than too little.
+    """
+    for secret in _known(tuple(map(os.environ.get, (*_URLS, *_SECRETS)))):
+        text = text.replace(secret, "***")
+    if "://" in text:
+        text = _IN_TEXT.sub(r"\1:***@", _IN_URL.sub(r"\1:***@", text))
+    return _NAMED.sub(r"\1***", text) if "=" in text else text
+
+
+@lru_cache(maxsize=8)
+def _known(values: tuple[str | None, ...]) -> list[str]:
+    """The secrets in these values, as they are and as URLs quote them; the longest first, as one may hold another."""
+    urls = list(filter(None, values[: len(_URLS)]))
+    found = set(filter(None, values[len(_URLS) :]))
+    for url in urls:  # by hand, since what is no URL is to be hidden too
+        found.update(re.findall(r"(?s)://[^:@/?#;,]*:(.*)@", url))
+        found.update(re.findall(r"[?&]\w*(?:password|secret|token)\w*=([^&]*)", url))
+    found |= {unquote(each) for each in found}
+    found |= {quote(each, safe="") for each in found}
+    users = {user for url in urls for user in re.findall(r"://([^:@/?#;,]*):", url)}  # postgres:postgres hides nothing
+    return sorted((each for each in found - users if len(each) >= _TELLING), key=len, reverse=True)
 
 
 def read(settings_class: type[S]) -> S:
@@ -34,15 +70,17 @@ def read(settings_class: type[S]) -> S:
         first = error.errors()[0]
         prefix = settings_class.model_config.get("env_prefix", "")
         variable = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise SettingsError(f"{variable}={str(first['input'])!r}: {first['msg']}: change or unset it") from None
+        given = redact(str(first["input"]))
+        raise SettingsError(f"{variable}={given!r}: {first['msg']}: change or unset it") from None
 
 
 def check_port(variable: str, url: str) -> None:
     """Refuse a port that is not a number between 0 and 65535."""
     try:
         _ = urlsplit(url).port
-    except ValueError as error:
-        raise SettingsError(f"{variable}={redact(url)}: {error}: write host:port with a number") from None
+    except ValueError:  # its text may quote an unquoted password
+        remedy = "write host:port with a number up to 65535, and in a password %40 for @, %2F for / and %3A for :"
+        raise SettingsError(f"{variable}={redact(url)}: the port is not right: {remedy}") from None
 
 
 class Settings(BaseSettings):
@@ -51,8 +89,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GRISTMILL_", env_ignore_empty=True, extra="ignore")
 
     home: Path = CLONE / ".gristmill" if (CLONE / "Procfile").exists() else Path(".gristmill")
-    database_url: str | None = None
-    artifacts_url: str | None = None
+    database_url: str | None = Field(None, repr=False)
+    artifacts_url: str | None = Field(None, repr=False)
 
     def model_post_init(self: Self, _context: object) -> None:
         self.home = self.home.expanduser().absolute()

@@ -1,5 +1,6 @@
 """Small jobs that the tests declare as a user would: imported by workers through GRISTMILL_JOBS."""
 
+import logging
 import os
 import signal
 import sys
@@ -242,6 +243,10 @@ def odd(ctx: Context, params: Odd) -> Any:
             raise TwoArguments("one", "two")
         case "raises the database's URL":
             raise ValueError(f"cannot reach {os.environ['GRISTMILL_DATABASE_URL']}: try again")
+        case "logs the database's URL":
+            logging.getLogger("somebody's").warning("connecting to %s", os.environ["GRISTMILL_DATABASE_URL"])
+            sys.stdout.write(f"connecting to {os.environ['GRISTMILL_DATABASE_URL']}\n")
+            return None
         case "raises without a message":
             raise Unspeakable
         case "exits":

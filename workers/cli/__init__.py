@@ -6,6 +6,7 @@ Each module of this package that has `commands`, a typer.Typer, adds them to the
 import importlib
 import pkgutil
 import sys
+import traceback
 from typing import Annotated, NoReturn
 
 import typer
@@ -50,11 +51,13 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:
+        from db.settings import redact
         from workers.cli.errors import explain
 
         explained = explain(error)
         if explained is None:
-            raise
+            sys.stderr.write(redact(traceback.format_exc()))
+            sys.exit(1)
         line, code = explained
         if line:
             sys.stderr.write(f"gristmill: {line}\n")

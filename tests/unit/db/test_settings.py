@@ -1,5 +1,6 @@
 """Where things are kept: the URLs a user may give, and what is said about the ones that cannot work."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,41 @@ def test_settings_come_from_the_environment_and_empty_means_unset(
 
     assert settings.home == tmp_path / "here"
     assert settings.database_url is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot reach postgresql://me:pass@db/mill: a@b", "cannot reach postgresql://me:***@db/mill: a@b"),
+        ('{"url": "redis://:pass@h", "to": "a@b"}', '{"url": "redis://:***@h", "to": "a@b"}'),
+        ("host=db user=me password='p a s s' dbname=mill", "host=db user=me password=*** dbname=mill"),
+        ("see http://127.0.0.1:5555/x", "see http://127.0.0.1:5555/x"),
+        ("max_tokens=512 loss=3", "max_tokens=512 loss=3"),
+    ],
+)
+def test_a_password_is_not_shown_within_a_text_either(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize("form", ["open/sesame@42", "open%2Fsesame%4042"])
+def test_the_secrets_of_the_settings_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setenv("GRISTMILL_DATABASE_URL", f"postgresql://me:{form}@db/mill")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+
+    assert redact("FATAL: open/sesame@42 or open%2Fsesame%4042 or wJalrXUtnFEMI") == "FATAL: *** or *** or ***"
+
+
+def test_a_password_that_is_no_secret_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_DATABASE_URL", "postgresql://postgres:postgres@db/mill")
+    monkeypatch.setenv("GRISTMILL_BROKER_URL", "redis://:mill@h/0")
+
+    assert redact("gristmill asks postgres") == "gristmill asks postgres"
+
+
+def test_a_long_text_takes_no_time() -> None:
+    began = time.monotonic()
+
+    for text in ("a" * 100_000 + "://", "://" + "a" * 100_000, "x://a:" * 20_000, "password" * 12_000, "= " * 50_000):
+        redact(text)
+
+    assert time.monotonic() - began < 5
