@@ -72,3 +72,47 @@ def innocent(ctx: Context, params: Innocent) -> str:
     while time.monotonic() < deadline and not (params.go and Path(params.go).exists()):
         time.sleep(0.02)
     return "done"
+
+
+class Keep(Params):
+    """Save a checkpoint at each of three steps, then store an artifact. Waits before one of them."""
+
+    wait_before: Literal["checkpoint", "artifact"]
+    go: str
+    full: str  # while this file is there, this process may write no file of more than half a checkpoint's size
+    size: int = MEGABYTE
+
+
+@job("chaos.keep", params=Keep, queue="cpu", max_attempts=50, backoff=0.5)
+def keep(ctx: Context, params: Keep) -> dict[str, Any]:
+    saved = ctx.load_checkpoint()
+    begun = int((saved / "step").read_text()) if saved else 0
+    for step in range(begun + 1, 4):
+        _write(ctx, params, "checkpoint" if step == 3 else "", {"step": str(step)})
+    digest = _write(ctx, params, "artifact", {"manifest.json": "{}"})
+    return {"digest": digest, "begun": begun, "attempt": ctx.attempt}
+
+
+def _write(ctx: Context, params: Keep, what: str, more: dict[str, str]) -> str | None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with ctx.store.scratch() as folder:
+        (folder / "weights").write_bytes(os.urandom(params.size))
+        for name, text in more.items():
+            (folder / name).write_text(text)
+        if what == params.wait_before:
+            ctx.progress(1, 2, stage="waits")
+            _until(params.go)
+        if Path(params.full).exists():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (params.size // 2, resource.RLIM_INFINITY))
+        if "manifest.json" in more:
+            return ctx.store.put(folder).digest
+        ctx.save_checkpoint(folder)
+        return None
+
+
+def _until(file: str) -> None:
+    deadline = time.monotonic() + 120
+    while not Path(file).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{file} never came")
+        time.sleep(0.02)
