@@ -1,0 +1,113 @@
+"""Promise 16: a training that is killed again and again redoes at most an epoch a kill, and its model is the same."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from db.settings import settings
+from db.store import ArtifactStore
+from jobs.recommend.artifact import load_model
+from tests.chaos.training_jobs import train
+from tests.processes import Process, start_relay, start_worker
+from tests.rows import starts
+
+pytestmark = pytest.mark.timeout(1800)
+# The sums of two threads depend on how they meet.
+ENV = {"GRISTMILL_JOBS": "tests.jobs,tests.chaos.training_jobs", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class Step(NamedTuple):
+    attempt: int
+    pid: int
+    epoch: int
+
+
+@pytest.fixture
+def worker(quiet: Path) -> Iterator[Process]:
+    relay = start_relay(quiet, **ENV)
+    process = start_worker(quiet, concurrency=1, **ENV)
+    yield process
+    process.stop()
+    relay.stop()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Users who walk 300 items in circles."""
+    drawn, lines = np.random.default_rng(0), ["user,item,timestamp"]
+    for user in range(300):
+        start, length = int(drawn.integers(0, 300)), int(drawn.integers(10, 80))
+        lines += [f"u{user},i{(start + step) % 300},{step}" for step in range(length)]
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def steps(trace: Path) -> list[Step]:
+    if not trace.exists():
+        return []
+    return [Step(*map(int, line.split())) for line in trace.read_text().splitlines() if line.count(" ") == 2]
+
+
+def kill_once(trace: Path, attempt: int, after: int, pause_s: float) -> None:
+    """SIGKILL to the process of this attempt, so long after it has made so many steps."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        made = [step for step in steps(trace) if step.attempt == attempt]
+        if len(made) >= after:
+            time.sleep(pause_s)
+            os.kill(made[-1].pid, signal.SIGKILL)
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"attempt {attempt} never came so far: {Counter(steps(trace))}")
+
+
+def weights(result: dict[str, Any]) -> str:
+    """The digest of the trained weights."""
+    store = ArtifactStore(settings().artifacts(), settings().home)
+    return str(load_model(store.fetch(result["artifact"])).manifest["files"]["model.safetensors"])
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_a_training_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
+    worker: Process, data: Path, tmp_path: Path, seed: int, full: bool, figure: Callable[[int, str], None]
+) -> None:
+    kills, drawn = 10 if full else 3, random.Random(seed)
+    options = {"epochs": kills + 5, "patience": kills + 5, "seed": seed}
+    options |= {"data": "ml-100k"} if full else {"data": str(data), "dim": 32, "batch": 16}
+    undisturbed = train.submit(**options, trace=str(tmp_path / "undisturbed")).get(timeout=300)
+    epochs = Counter(step.epoch for step in steps(tmp_path / "undisturbed"))
+    longest = max(epochs.values())
+
+    trace = tmp_path / "killed"
+    job = train.submit(**options, trace=str(trace))
+    # Anywhere in an epoch and a half; every second time behind an epoch's last step, where its checkpoint is written.
+    moments = [(drawn.randint(1, longest * 3 // 2) if n % 2 else longest, drawn.uniform(0, 0.2)) for n in range(kills)]
+    for attempt, (after, pause_s) in enumerate(moments, start=1):
+        kill_once(trace, attempt, after, pause_s)
+    result = job.get(timeout=600)
+
+    assert starts(job.id) == kills + 1
+    redone = [again(steps(trace), attempt) for attempt in range(1, kills + 1)]
+    assert max(redone) <= longest, (seed, moments, redone)
+    assert len(steps(trace)) == sum(epochs.values()) + sum(redone)
+    for name in ("validation", "test"):
+        assert result["metrics"][name] == undisturbed["metrics"][name]
+    assert (result["epochs"], result["best_epoch"]) == (undisturbed["epochs"], undisturbed["best_epoch"])
+    assert weights(result) == weights(undisturbed)
+    figure(16, f"{kills} kills of a training of {kills + 5} epochs: {sum(redone) / longest:.1f} epochs redone, at most "
+               f"{max(redone) / longest:.2f} a kill; weights and metrics are those of the undisturbed run")  # fmt: skip
+
+
+def again(made: list[Step], attempt: int) -> int:
+    """How many of an attempt's steps the next one had to make again: those of the epoch that it did not save."""
+    first = next(step.epoch for step in made if step.attempt == attempt + 1)
+    return sum(step.attempt == attempt and step.epoch >= first for step in made)
