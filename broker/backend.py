@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from broker.canvas import cancel, settled
 from broker.identity import worker_name
+from broker.limits import check_canvas
 from broker.submit import ambient
 from db import barrier, ledger, listen
 from db.engine import autocommit
@@ -139,6 +140,7 @@ class LedgerBackend(BaseBackend):
     def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:
         """Record what the header's end sets off; its parts are counted from their rows."""
         group_id, results = UUID(str(header_result_args[0])), header_result_args[1]
+        check_canvas("a chord's body", body)
         size = body.get("chord_size") or body.options.get("chord_size") or len(results)
         if session := ambient():
             barrier.wait_for(session, group_id, size, body=dict(body))

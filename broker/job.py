@@ -16,10 +16,12 @@ from pydantic import BaseModel
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from broker import limits
 from broker.app import app
 from broker.errors import InvalidParams, UnknownJob
+from broker.limits import shown
 from broker.params import Params, parse
-from broker.queues import PRIORITIES, PRIORITY_STEPS, QUEUES
+from broker.queues import NAMING, PRIORITIES, PRIORITY_STEPS, is_queue
 from broker.submit import ambient, submit, unavailable
 from db.engine import session as new_session
 from db.ledger import NewJob
@@ -131,13 +133,15 @@ class Job(Task):
 
     def _from_options(self, params: BaseModel, task_id: str | None, options: dict[str, Any]) -> NewJob:
         canvas = {name: value for name in _CANVAS if (value := options.pop(name, None))}
+        if canvas:
+            limits.check_canvas(f"{self.name}: what follows it", canvas)
         run_at = _moment(options.pop("eta", None), options.pop("countdown", None))
         made = self.new(
             params,
             id=_uuid(task_id),
             queue=_queue(options.pop("queue", None)),
             priority=options.pop("priority", None),
-            time_limit_s=options.pop("time_limit", None),
+            time_limit_s=_seconds("time_limit", options.pop("time_limit", None)),
             owner=options.pop("owner", None),
             max_attempts=options.pop("max_attempts", None),
             run_at=run_at,
@@ -147,7 +151,9 @@ class Job(Task):
             **{name: _uuid(options.pop(name, None)) for name in ("parent_id", "root_id", "group_id")},
         )
         if unknown := [name for name, value in options.items() if name not in _IGNORED and value is not None]:
-            raise TypeError(f"{self.name}: unknown option {unknown[0]}={options[unknown[0]]!r}: it has no effect here")
+            raise TypeError(
+                f"{self.name}: unknown option {unknown[0]}={shown(options[unknown[0]])}: it has no effect here"
+            )
         # A part of a canvas is waited for under its own id, and what follows hangs on its row: the live job with its
         # key cannot stand for it. The same work may then run twice; else a chain or a chord would never end.
         part = made.canvas or made.group_id or (task_id and made.parent_id)
@@ -192,8 +198,10 @@ def job(
     check: called with (parameters, session) at submission; raises InvalidParams to refuse.
     """
     fields = params.model_fields
-    if queue.split(".")[0] not in QUEUES:
-        raise ValueError(f"{kind}: queue={queue!r} is of no known class: begin it with one of {', '.join(QUEUES)}")
+    if not 0 < len(kind) <= limits.KIND_CHARACTERS or not kind.isprintable():
+        raise ValueError(f"kind={shown(kind)}: use <family>.<verb>, of at most {limits.KIND_CHARACTERS} characters")
+    if not is_queue(queue):
+        raise ValueError(f"{kind}: queue={queue!r} is of no known class: {NAMING}")
     if priority not in PRIORITIES:
         raise ValueError(f"{kind}: priority={priority!r}: use one of {', '.join(PRIORITIES)}")
     if max_attempts < 1:
@@ -243,6 +251,7 @@ def find(kind: str) -> Job:
     """The declared job of this kind; raises UnknownJob with the nearest names."""
     known = declared()
     if kind not in known:
+        kind = kind[: limits.KIND_CHARACTERS]
         near = difflib.get_close_matches(kind, known, 3)
         listed = f"declared are {', '.join(known)}; name modules of your own in GRISTMILL_JOBS"
         hint = f"did you mean {' or '.join(near)}?" if near else listed
@@ -266,14 +275,14 @@ def _owner(value: Any) -> str | None:
 
 def _attempts(value: Any) -> int:
     if not isinstance(value, int) or not 1 <= value <= _MOST_ATTEMPTS:
-        raise InvalidParams(f"max_attempts={value!r}: use a number from 1 to {_MOST_ATTEMPTS}")
+        raise InvalidParams(f"max_attempts={shown(value)}: use a number from 1 to {_MOST_ATTEMPTS}")
     return value
 
 
 def _priority(value: str | int) -> int:
     if isinstance(value, str):
         if value not in PRIORITIES:
-            raise InvalidParams(f"priority={value!r}: use one of {', '.join(PRIORITIES)}")
+            raise InvalidParams(f"priority={shown(value)}: use one of {', '.join(PRIORITIES)}")
         return PRIORITIES[value]
     return max((step for step in PRIORITY_STEPS if step <= value), default=PRIORITY_STEPS[0])
 
@@ -282,8 +291,8 @@ def _queue(value: Any) -> str | None:
     if value is None:
         return None
     queue = str(getattr(value, "name", value))
-    if queue.split(".")[0] not in QUEUES:  # no worker would ever take it
-        raise InvalidParams(f"queue={queue!r} is of no known class: begin it with one of {', '.join(QUEUES)}")
+    if not is_queue(queue):  # no worker would ever take it
+        raise InvalidParams(f"queue={shown(queue)} is of no known class: {NAMING}")
     return queue
 
 
@@ -291,19 +300,25 @@ def _uuid(value: Any) -> UUID | None:
     try:
         return None if value is None else UUID(str(value))
     except ValueError:
-        raise InvalidParams(f"{str(value)!r} is no job id: use a UUID, or leave the id away") from None
+        raise InvalidParams(f"{shown(str(value))} is no job id: use a UUID, or leave the id away") from None
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    if value is None or (isinstance(value, int | float) and 0 < value <= limits.TIME_LIMIT_S):
+        return value
+    raise InvalidParams(f"{name}={shown(value)}: give seconds, more than 0, or leave it away")
 
 
 def _moment(at: Any, seconds: float | None = None) -> datetime | None:
     """A point in time from a datetime, an ISO string or a number of seconds from now; naive means UTC."""
-    if seconds is not None:
-        return datetime.now(UTC) + timedelta(seconds=seconds)
+    at = at if seconds is None else seconds
     if at is None:
         return None
-    if isinstance(at, int | float):
-        return datetime.now(UTC) + timedelta(seconds=at)
     try:
+        if isinstance(at, int | float):
+            return datetime.now(UTC) + timedelta(seconds=at)
         moment = datetime.fromisoformat(at) if isinstance(at, str) else at
-    except ValueError:
-        raise InvalidParams(f"{at!r} is no point in time: use a datetime, ISO 8601 or a number of seconds") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, AttributeError):
+        remedy = "use a datetime, ISO 8601 or a number of seconds"
+        raise InvalidParams(f"{shown(at)} is no point in time: {remedy}") from None

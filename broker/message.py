@@ -12,6 +12,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from broker.limits import KIND_CHARACTERS
+
 MAX_BYTES: Final = 16 << 10  # ours have up to 4 KiB: the parameters are in the row
 
 # Every nudge has the same body: no arguments, and nothing to be called or published afterwards.
@@ -36,7 +38,7 @@ class _Headers(_Part):
     """Of Celery's message protocol 2: what varies has a type, what does not is a constant."""
 
     lang: Literal["py"]
-    task: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    task: Annotated[str, Field(max_length=KIND_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
     id: UUID
     shadow: None
     eta: None

@@ -3,14 +3,15 @@
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from broker import limits
 from broker.errors import InvalidParams
-
-MAX_BYTES = 1 << 20  # parameters are references; data goes to the artifact store
+from broker.limits import shown
 
 
 class Params(BaseModel):
@@ -28,13 +29,12 @@ def parse(kind: str, model: type[BaseModel], args: Sequence[Any], kwargs: Mappin
     except ValidationError as error:
         raise InvalidParams(f"{kind}: {_line(error, list(model.model_fields))}") from None
     try:
-        size = len(params.model_dump_json())
+        encoded = params.model_dump_json().encode()
     except PydanticSerializationError as error:
-        raise InvalidParams(f"{kind}: the parameters cannot be written as JSON: {error}") from None
-    if size > MAX_BYTES:
-        raise InvalidParams(
-            f"{kind}: parameters of {size:,} bytes: the limit is {MAX_BYTES:,}; pass a path or an artifact instead"
-        )
+        if "depth exceeded" in str(error):  # pydantic's own limit is beyond ours
+            raise InvalidParams(f"{kind}: parameters {limits.TOO_DEEP}") from None
+        raise InvalidParams(f"{kind}: the parameters cannot be written as JSON: {_cut(str(error))}") from None
+    limits.check(f"{kind}: parameters", encoded, limits.PARAMS_BYTES, limits.PARAMS_DEPTH)
     return params
 
 
@@ -52,17 +52,24 @@ def _line(error: ValidationError, fields: Sequence[str]) -> str:
     complaints = error.errors(include_url=False)
     # A mistyped name is also a missing one: the typo is what the user wants to hear of.
     first = next((each for each in complaints if each["type"] == "extra_forbidden"), complaints[0])
-    name = ".".join(str(part) for part in first["loc"])
+    name = _cut(".".join(str(part) for part in first["loc"]))
     if first["type"] == "missing":
         return f"{name} is required: the parameters are {_listed(fields)}"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, fields, 1)
         hint = f"did you mean {near[0]}?" if near else f"the parameters are {_listed(fields)}"
         return f"unknown parameter {name}: {hint}"
-    shown = json.dumps(first["input"], default=str)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{name}={shown}: {message[:1].lower()}{message[1:]}" if name else message
+    message = _cut(first["msg"].removeprefix("Value error, "), 300)
+    return (
+        f"{name}={shown(first['input'], partial(json.dumps, default=str))}: {message[:1].lower()}{message[1:]}"
+        if name
+        else message
+    )
+
+
+def _cut(text: str, characters: int = limits.SHOWN_CHARACTERS) -> str:
+    """A name or a message may hold a caller's text of any size."""
+    return text if len(text) <= characters else f"{text[: characters - 3]}..."
 
 
 def _listed(fields: Sequence[str]) -> str:

@@ -22,10 +22,11 @@ from broker import dropped
 from broker.app import app
 from broker.job import Job
 from broker.message import Refused, read
-from broker.queues import is_queue
 from db.settings import redact
 
 log = structlog.get_logger()
+
+_REPLIES = ".reply.celery.pidbox"  # Celery's name for a queue of answers to remote control; all others are of jobs
 
 
 _no_more = Event()
@@ -56,7 +57,7 @@ class _Checked:
                 raise Empty
             queue = answer[0].decode().rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            message = _nudge(answer[1], queue) if is_queue(queue) else self._reply(answer[1])
+            message = self._reply(answer[1]) if queue.endswith(_REPLIES) else _nudge(answer[1], queue)
             if message is None:
                 raise Empty
             self.connection._deliver(message, queue)

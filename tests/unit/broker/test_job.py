@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import chain, chord
 from pydantic import Field
 
 from broker.errors import InvalidParams, UnknownJob
 from broker.job import Job, Params, declared, find, job
+from broker.queues import NAMING
 
 
 class Two(Params):
@@ -96,7 +98,12 @@ def test_what_a_submission_records() -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"queue": "cppu"}, "queue='cppu' is of no known class: begin it with one of gpu, cpu"),
+        ({"queue": "cppu"}, f"queue='cppu' is of no known class: {NAMING}"),
+        ({"queue": "cpu.a\x06\x163"}, f"queue='cpu.a\\x06\\x163' is of no known class: {NAMING}"),
+        ({"time_limit": -1}, "time_limit=-1: give seconds, more than 0, or leave it away"),
+        ({"time_limit": float("nan")}, "time_limit=nan: give seconds, more than 0, or leave it away"),
+        ({"time_limit": "5"}, "time_limit='5': give seconds, more than 0, or leave it away"),
+        ({"countdown": 1e300}, "1e+300 is no point in time: use a datetime, ISO 8601 or a number of seconds"),
         ({"task_id": "mine"}, "'mine' is no job id: use a UUID, or leave the id away"),
         ({"eta": "tomorrow"}, "'tomorrow' is no point in time: use a datetime, ISO 8601 or a number of seconds"),
         ({"priority": "soon"}, "priority='soon': use one of interactive, normal, bulk"),
@@ -107,6 +114,42 @@ def test_a_bad_option_of_a_submission_is_refused_before_anything_is_asked(option
         declare("unit.refusing").apply_async((1,), **options)
 
     assert str(refused.value) == line
+
+
+HUGE = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"queue": f"cpu.{HUGE}"}, {"task_id": HUGE}, {"eta": HUGE}, {"priority": HUGE}, {"owner": HUGE},
+     {"parent_id": HUGE}, {"expires": HUGE}, {"max_attempts": HUGE}, {"nonsense": HUGE}],
+    ids=lambda options: next(iter(options)),
+)  # fmt: skip
+def test_an_option_of_absurd_length_is_refused_in_one_short_line(options: dict[str, Any]) -> None:
+    with pytest.raises((InvalidParams, TypeError)) as refused:
+        declare("unit.refusing").apply_async((1,), **options)
+
+    assert len(str(refused.value)) < 250
+
+
+def test_a_chain_without_end_is_refused_before_anything_is_recorded() -> None:
+    task = declare("unit.refusing")
+    long = chain(task.si(10**2000) for _ in range(3000))
+    deep = task.si(1)
+    for _ in range(60):
+        deep = chord([task.si(1), chain(task.si(1), deep)], task.si(2))
+
+    with pytest.raises(InvalidParams, match=r"what follows it of .* bytes: the limit is 4,194,304"):
+        long.apply_async()
+    with pytest.raises(InvalidParams, match=r"levels deep|nested too deeply"):
+        chain(task.si(1), deep).apply_async()
+
+
+def test_an_unknown_kind_of_absurd_length_is_shown_shortened() -> None:
+    with pytest.raises(UnknownJob) as refused:
+        find(HUGE)
+
+    assert HUGE not in str(refused.value)
 
 
 @pytest.mark.parametrize(
