@@ -3,7 +3,7 @@
 A few milliseconds however many final jobs there are: partial indexes hold the live ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -133,6 +133,11 @@ _OVERDUE = text("""
       AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s) ORDER BY lease_until LIMIT 1000""")
 
 
+_LOCKED_BY = text("""
+    SELECT DISTINCT worker FROM job WHERE id = ANY(:ids)
+      AND id NOT IN (SELECT id FROM job WHERE id = ANY(:ids) FOR NO KEY UPDATE SKIP LOCKED) ORDER BY 1""")
+
+
 def depths(on: Reader, window: int, *, by_priority: bool = False, queues: Sequence[str] = ()) -> list[Depth]:
     """Every queue that has live jobs, and each of `queues` although it may have none, measured from the rows: Redis
     does not count what it has handed out. window: how many jobs of an owner may be in Redis."""
@@ -161,3 +166,8 @@ def unsent(on: Reader, older_s: float) -> set[UUID]:
 def overdue(on: Reader, older_s: float, up_for_s: float) -> set[UUID]:
     """Jobs whose lease ran out so long ago, up to a thousand. A relay may be about to take them back."""
     return set(on.execute(_OVERDUE, {"older_s": older_s, "up_for_s": up_for_s}).scalars())
+
+
+def locked_by(on: Reader, ids: Iterable[UUID]) -> list[str]:
+    """Workers of these running jobs whose rows somebody's open transaction holds, so that no relay can take them."""
+    return list(on.execute(_LOCKED_BY, {"ids": list(ids)}).scalars())

@@ -188,20 +188,26 @@ def _start_workers(queues: list[str]) -> str:
 
 def _relay() -> Check:
     """Looks twice: what a relay was about to do is done by then."""
+    from db import vitals
+    from db.engine import session
+
     unsent, overdue = _left_undone()
     if unsent or overdue:
         time.sleep(AGAIN_SECONDS)
         unsent, overdue = (first & second for first, second in zip((unsent, overdue), _left_undone(), strict=True))
-    facts = {"unsent": len(unsent), "overdue": len(overdue)}
-    wrong = [
-        f"{len(ids)} {what}" for ids, what in (
-            (unsent, "due job(s) wait to be sent"),
-            (overdue, "running job(s) lost their lease and are not taken back"),
-        ) if ids
-    ]  # fmt: skip
-    if wrong:
-        return Check("relay", False, "; ".join(wrong), "gristmill relay", facts)
-    return Check("relay", True, "no job waits to be sent or taken back", facts=facts)
+    with session() as opened:
+        hanging = vitals.locked_by(opened, overdue)
+    facts = {"unsent": len(unsent), "overdue": len(overdue), "hanging": hanging}
+    if not unsent and not overdue:
+        return Check("relay", True, "no job waits to be sent or taken back", facts=facts)
+    found = [f"{len(unsent)} due job(s) wait to be sent"] if unsent else []
+    if overdue:
+        found.append(f"{len(overdue)} running job(s) lost their lease and are not taken back")
+    remedy = "gristmill relay"
+    if hanging:
+        found.append(f"an open transaction holds rows of {', '.join(hanging)}")
+        remedy = f"end the hanging processes of {', '.join(hanging)}; gristmill relay if none runs"
+    return Check("relay", False, "; ".join(found), remedy, facts)
 
 
 def _left_undone() -> tuple[set[uuid.UUID], set[uuid.UUID]]:

@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 import broker.settings
 import db.settings
 from broker.settings import make_client
-from db.engine import dispose
+from db import ledger
+from db.engine import dispose, engine
 from db.settings import settings
 from tests import jobs
 from tests.processes import start_relay, start_worker
@@ -105,7 +108,7 @@ def test_a_stopped_relay_and_a_worker_that_hangs_are_found_and_what_was_lost_is_
         os.killpg(worker.popen.pid, signal.SIGSTOP)
         later = jobs.nothing.apply_async(countdown=0.1)
 
-        stuck = until(checks, lambda found: found["relay"].facts == {"unsent": 1, "overdue": 1})
+        stuck = until(checks, lambda found: found["relay"].facts == {"unsent": 1, "overdue": 1, "hanging": []})
         assert stuck["relay"].remedy == "gristmill relay"
         assert not stuck["relay"].ok
         assert stuck["queues"].facts["without_worker"] == ["gpu", "cpu"]
@@ -124,6 +127,27 @@ def test_a_stopped_relay_and_a_worker_that_hangs_are_found_and_what_was_lost_is_
         worker.kill()
         if relay:
             relay.stop()
+
+
+def test_a_worker_that_hangs_in_a_transaction_is_named_since_no_relay_can_take_its_job(
+    clean_db: Path, fresh: pytest.MonkeyPatch
+) -> None:
+    fresh.setattr(doctor, "AGAIN_SECONDS", 0.1)
+    fresh.setenv("GRISTMILL_LEASE_SECONDS", "0.001")
+    fresh.setattr(doctor, "RELAY_SECONDS", 0)
+    result = jobs.nothing.submit()
+    with engine().connect() as connection, connection.begin():
+        ledger.claim(connection, UUID(result.id), "hanging@test#1", -1)
+    with engine().connect() as connection, connection.begin():
+        connection.execute(text("SELECT FROM job FOR NO KEY UPDATE"))
+
+        check = checks()["relay"]
+
+    assert not check.ok
+    assert check.found.endswith(
+        "lost their lease and are not taken back; an open transaction holds rows of hanging@test#1"
+    )
+    assert check.remedy.startswith("end the hanging processes of hanging@test#1")
 
 
 def test_the_probe_of_the_artifacts_leaves_nothing_behind(clean_db: Path) -> None:
