@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -78,15 +79,15 @@ class ArtifactStore:
 
     def put(self, folder: Path) -> Stored:
         """Store a folder that holds a manifest.json; the same content is stored once. Never half visible."""
+        _contents(folder)
         manifest_file = folder / "manifest.json"
         if not manifest_file.exists():
             raise ArtifactError(f"{folder} has no manifest.json: write one that says what the artifact is")
         try:
             manifest = json.loads(manifest_file.read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{manifest_file} is not JSON: {error}: write it again") from None
-        files = {str(p.relative_to(folder)): _sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        files, digest = _digest(folder)
         size = sum((folder / name).stat().st_size for name in files)
         if not self.exists(digest):
             self._write(folder, f"{self.root}/{digest}", files)
@@ -101,7 +102,7 @@ class ArtifactStore:
             return Path(self.root) / digest
         target = self._cache / digest
         if not target.exists():
-            self._download(f"{self.root}/{digest}", target)
+            self._download(f"{self.root}/{digest}", target, digest)
         return target
 
     @contextmanager
@@ -182,7 +183,7 @@ class ArtifactStore:
         try:
             with _needs_space(Path(self.root), _CLEAN):
                 partial.mkdir(parents=True)
-                for source in sorted(folder.rglob("*")):
+                for source in _contents(folder):
                     copy = partial / source.relative_to(folder)
                     if source.is_dir():
                         copy.mkdir()
@@ -198,11 +199,19 @@ class ArtifactStore:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _download(self, source: str, target: Path) -> None:
+    def _download(self, source: str, target: Path, digest: str | None = None) -> None:
+        """Whoever else may write to the bucket can neither lead out of the target nor change what an artifact is."""
+        names = [name for path in self.fs.find(source) if (name := str(path).removeprefix(f"{source}/"))]
+        if out := next((name for name in names if not _inside(name)), None):
+            raise ArtifactError(
+                f"{source}/{out[:200]} leads out of its folder: delete it; it was not written by Gristmill"
+            )
         partial = self._cache / f".{uuid4().hex}"
         try:
             with _needs_space(self._cache, _ROOM):
-                self.fs.get(f"{source}/", f"{partial}/", recursive=True)
+                self.fs.get([f"{source}/{name}" for name in names], [str(partial / name) for name in names])
+                if digest is not None and _digest(partial)[1] != digest:
+                    raise ArtifactError(f"{source} is not what was stored: somebody changed it: put the artifact again")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(OSError):  # another process was first
                     partial.rename(target)
@@ -225,7 +234,7 @@ class Checkpoints:
         if self._store.local:
             self._store._place(folder, Path(target), _COMPLETE)
         else:
-            for path in sorted(folder.rglob("*")):
+            for path in _contents(folder):
                 if path.is_file():
                     self._store.fs.put_file(str(path), f"{target}/{path.relative_to(folder)}")
             self._store.fs.pipe(f"{target}/{_COMPLETE}", b"")
@@ -265,7 +274,31 @@ class Checkpoints:
 def _check(digest: str) -> None:
     """A digest comes from rows and parameters: it must not be a way out of the store."""
     if not _DIGEST.fullmatch(digest):
-        raise ArtifactError(f"{digest!r} is no artifact: expected 64 hexadecimal digits")
+        raise ArtifactError(f"{digest[:80]!r} is no artifact: expected 64 hexadecimal digits")
+
+
+def _contents(folder: Path) -> list[Path]:
+    """All that is in a folder. Refuses what is not in it or has no end: links that lead elsewhere, pipes, devices."""
+    found, home = sorted(folder.rglob("*")), folder.resolve()
+    for path in found:
+        if path.is_symlink() and not (path.is_file() and path.resolve().is_relative_to(home)):
+            raise ArtifactError(f"{path} is a link to a folder, to another place or to nothing: store the file itself")
+        if not (path.is_file() or path.is_dir()):
+            raise ArtifactError(f"{path} is neither a file nor a folder: leave it out")
+        if str(path).encode(errors="replace") != os.fsencode(path):
+            raise ArtifactError(f"the name {path.name!r} in {folder} is not UTF-8: rename it")
+    return found
+
+
+def _inside(name: str) -> bool:
+    """Whether a file of this name is in the folder that it is put into."""
+    return name == posixpath.normpath(name) and not posixpath.isabs(name) and name.split("/")[0] not in (".", "..")
+
+
+def _digest(folder: Path) -> tuple[dict[str, str], str]:
+    """The digest of each file by its name, and that of them all."""
+    files = {str(path.relative_to(folder)): _sha256(path) for path in _contents(folder) if path.is_file()}
+    return files, hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

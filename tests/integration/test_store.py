@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -237,3 +237,96 @@ def test_what_a_killed_writer_left_is_swept_once_it_is_old(tmp_path: Path) -> No
     assert store.sweep(timedelta(hours=24)) == 0
     assert store.sweep(timedelta(0)) == 1
     assert list(partial.iterdir()) == []
+
+
+def link_out(folder: Path) -> None:
+    (folder / "secret").symlink_to("/etc/passwd")
+
+
+def link_to_a_folder(folder: Path) -> None:
+    (folder / "more").symlink_to(folder / "deep")
+
+
+def dangling_link(folder: Path) -> None:
+    (folder / "gone").symlink_to(folder / "nothing")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+
+
+def name_that_is_no_text(folder: Path) -> None:
+    (folder / "weights\udcff").write_text("w")
+
+
+@pytest.mark.parametrize(
+    ("add", "said"),
+    [
+        (link_out, r"secret is a link to .*: store the file itself"),
+        (link_to_a_folder, r"more is a link to .*: store the file itself"),
+        (dangling_link, r"gone is a link to .*: store the file itself"),
+        (pipe, r"pipe is neither a file nor a folder: leave it out"),
+        (name_that_is_no_text, r"is not UTF-8: rename it"),
+    ],
+)
+@pytest.mark.parametrize("what", ["artifact", "checkpoint"])
+def test_only_files_that_are_in_the_folder_are_stored(
+    store: ArtifactStore, tmp_path: Path, what: str, add: Callable[[Path], None], said: str
+) -> None:
+    folder = made(tmp_path / "a")
+    add(folder)
+    checkpoints = Checkpoints(store, "job")
+
+    with pytest.raises(ArtifactError, match=said):
+        store.put(folder) if what == "artifact" else checkpoints.save(folder)
+
+    assert store.list() == []
+    assert checkpoints.load() is None
+
+
+def test_a_link_to_a_file_of_the_same_folder_is_stored_as_that_file(store: ArtifactStore, tmp_path: Path) -> None:
+    folder = made(tmp_path / "a")
+    (folder / "best").symlink_to(Path("deep") / "weights")
+
+    fetched = store.fetch(store.put(folder).digest)
+
+    assert (fetched / "best").read_text() == "w"
+    assert not (fetched / "best").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["../../../evil", "deep/../../../../evil", "/evil", "deep//../evil", "a/./b"])
+def test_what_another_tenant_of_the_bucket_wrote_does_not_leave_the_folder(
+    bucket: str, tmp_path: Path, name: str
+) -> None:
+    store = ArtifactStore(f"s3://{bucket}/{tmp_path.name}", tmp_path / "home")
+    stored, checkpoints = store.put(made(tmp_path / "a")), Checkpoints(store, "job")
+    checkpoints.save(checkpoint(tmp_path / "c", "c"))
+    client = boto3.client("s3")
+    for place in (stored.digest, ".checkpoints/job/00000001"):
+        client.put_object(Bucket=bucket, Key=f"{tmp_path.name}/{place}/{name}", Body=b"evil")
+    before = sorted(tmp_path.rglob("*"))
+
+    for fetch in (lambda: store.fetch(stored.digest), checkpoints.load):
+        with pytest.raises(ArtifactError, match="leads out of its folder"):
+            fetch()
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["deep/weights", "more"])
+def test_an_artifact_that_was_changed_in_the_bucket_is_not_used(bucket: str, tmp_path: Path, name: str) -> None:
+    store = ArtifactStore(f"s3://{bucket}/{tmp_path.name}", tmp_path / "home")
+    stored = store.put(made(tmp_path / "a"))
+
+    boto3.client("s3").put_object(Bucket=bucket, Key=f"{tmp_path.name}/{stored.digest}/{name}", Body=b"evil")
+
+    with pytest.raises(ArtifactError, match="is not what was stored"):
+        store.fetch(stored.digest)
+
+
+def test_a_manifest_that_is_nested_without_end_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    folder = made(tmp_path / "a")
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+    with pytest.raises(ArtifactError, match=r"manifest\.json is not JSON"):
+        store.put(folder)
