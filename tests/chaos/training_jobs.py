@@ -1,11 +1,13 @@
-"""The recommender's training, with a line of trace a step, and its jobs in a device with little memory."""
+"""The recommender's training with a line of trace a step, and work on devices with little memory."""
 
 import os
+import resource
 from collections.abc import Callable
 from typing import Any
 
 from broker.context import Context
-from broker.job import job
+from broker.job import Params, find, job
+from broker.params import parse
 from jobs.recommend.tasks import Train
 
 
@@ -41,3 +43,49 @@ def _with(module: Any, name: str, value: Any, run: Callable[[], dict[str, Any]])
         return run()
     finally:
         setattr(module, name, before)
+
+
+class Squeezed(Params):
+    """Run another job's body on a pretended device of so many bytes."""
+
+    kind: str
+    params: dict[str, Any]
+    limit_bytes: int
+
+
+@job("chaos.squeezed", params=Squeezed, queue="cpu", max_attempts=1)
+def squeezed(ctx: Context, params: Squeezed) -> dict[str, Any]:
+    from tests.allocator import Allocator
+
+    inner = find(params.kind)
+    with Allocator(params.limit_bytes) as device:
+        result = inner.body(ctx, parse(inner.name, inner.params_model, (), params.params))
+    return {"result": result, "refused": device.refused, "peak": device.peak}
+
+
+class Confined(Params):
+    """Allocate a gigabyte an item, in a process that the kernel gives no more than so many of them."""
+
+    items: int
+    gigabytes: int
+
+
+@job("chaos.confined", params=Confined, queue="cpu", max_attempts=1)
+def confined(ctx: Context, params: Confined) -> dict[str, Any]:
+    import torch
+
+    from jobs.training.memory import batcher
+
+    tried: list[int] = []
+
+    def forward(part: range) -> int:
+        tried.append(len(part))
+        return len(torch.empty(len(part), 2**30, dtype=torch.uint8))  # none of it is ever touched
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (params.gigabytes * 2**30, before[1]))
+    try:
+        done = list(batcher(ctx, "gigabytes", torch.device("cpu")).run(forward, range(params.items), params.items))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    return {"done": sum(done), "tried": tried}
