@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.services import services
-from tests.chaos.storm import Gristmill, Kill, Outcome, Plan, Storm, System, p99
+from tests.chaos.storm import Gristmill, Kill, Outcome, Plan, Recovery, Storm, System, p99
 from tests.processes import Process
 
 LEASE_S = 3.0
@@ -82,13 +82,13 @@ class StockCelery:
             found += zip(page, states, strict=True)
         return found
 
-    def recoveries(self, kills: Sequence[Kill]) -> list[float]:
+    def recoveries(self, kills: Sequence[Kill]) -> list[Recovery]:
         """See System. By the runs: begun there before the kill, without an effect, begun again after it."""
         return [
-            row[0]
+            Recovery(*row)
             for kill in kills
             for row in self._query(
-                """SELECT extract(epoch FROM again.began_at)::float8 - %(at)s FROM chaos_run held
+                """SELECT serial, extract(epoch FROM again.began_at)::float8 - %(at)s FROM chaos_run held
                    JOIN LATERAL (SELECT began_at FROM chaos_run WHERE job_id = held.job_id AND id > held.id
                                  ORDER BY id LIMIT 1) again ON extract(epoch FROM again.began_at) > %(at)s
                    WHERE held.worker = %(name)s AND NOT EXISTS (SELECT 1 FROM chaos_effect WHERE run = held.id)""",
@@ -132,14 +132,14 @@ def storm(system: System, plan: Plan, url: str) -> Outcome:
 
 def totals(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
     """The keys of the last line."""
-    recovery = p99([seconds for each in outcomes for seconds in each.recoveries])
+    recovery_s = p99([one.seconds for each in outcomes for one in each.recoveries])
     values = (
         sum(len(each.verdict.acknowledged) for each in outcomes),
         sum(each.killed("worker", "child") for each in outcomes),
         sum(len(each.verdict.lost) for each in outcomes),
         sum(len(each.verdict.duplicated) for each in outcomes),
         sum(len(each.verdict.runs_doubled) for each in outcomes),
-        None if recovery is None else round(recovery, 2),
+        None if recovery_s is None else round(recovery_s, 2),
     )
     return dict(zip(KEYS, values, strict=True))
 

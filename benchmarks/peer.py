@@ -49,8 +49,8 @@ def _connection(_pid: int) -> "psycopg.Connection[Any]":
 def work(self: Task, serial: int, ms: float) -> int:
     """What tests/chaos/jobs.py's `work` does: a trace, a pause, an effect. Celery has no fence to write it behind."""
     on = _connection(os.getpid())
-    began = {"serial": serial, "job_id": self.request.id, "attempt": None, "worker": os.environ["WORKER"]}
-    run = on.execute(history.BEGIN, began).fetchone()[0]  # type: ignore[index]
+    began = {"serial": serial, "job_id": self.request.id, "attempt": None}
+    run = on.execute(history.BEGIN, began | history.here()).fetchone()[0]  # type: ignore[index]
     time.sleep(ms / 1000)
     on.execute(history.EFFECT, {"serial": serial, "run": run})
     return serial

@@ -4,6 +4,7 @@ Each submission carries a serial number. A run of its job writes one row when it
 its effect. The checker compares what was acknowledged with what took effect and with the final states.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ CREATE TABLE chaos_run (
     job_id uuid NOT NULL,
     attempt integer,  -- NULL where the system does not count them
     worker varchar NOT NULL,
+    pid integer NOT NULL,
     began_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE TABLE chaos_effect (
@@ -30,8 +32,8 @@ CREATE TABLE chaos_effect (
 );
 """
 BEGIN = """
-    INSERT INTO chaos_run (serial, job_id, attempt, worker)
-    VALUES (%(serial)s, %(job_id)s, %(attempt)s, %(worker)s) RETURNING id"""
+    INSERT INTO chaos_run (serial, job_id, attempt, worker, pid)
+    VALUES (%(serial)s, %(job_id)s, %(attempt)s, %(worker)s, %(pid)s) RETURNING id"""
 EFFECT = "INSERT INTO chaos_effect (serial, run) VALUES (%(serial)s, %(run)s)"
 
 FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
@@ -112,6 +114,11 @@ def _more_than_once(counted: Mapping[int, int]) -> frozenset[int]:
 
 def _one_final(states: list[str]) -> bool:
     return len(states) == 1 and states[0] in FINAL
+
+
+def here() -> dict[str, Any]:
+    """Which process a run is in, for BEGIN; the storm names its workers."""
+    return {"worker": os.environ["WORKER"], "pid": os.getpid()}
 
 
 def create(on: "psycopg.Connection[Any]") -> None:

@@ -19,7 +19,7 @@ class Work(Params):
 
 @job("chaos.work", params=Work, queue="cpu", max_attempts=20)  # a storm may hit one job more than three times
 def work(ctx: Context, params: Work) -> int:
-    began = {"serial": params.serial, "job_id": ctx.job_id, "attempt": ctx.attempt, "worker": os.environ["WORKER"]}
+    began = {"serial": params.serial, "job_id": ctx.job_id, "attempt": ctx.attempt, **history.here()}
     with autocommit() as connection:  # not fenced: a run is to be seen whoever holds the job
         run = connection.exec_driver_sql(history.BEGIN, began).scalar_one()
     time.sleep(params.ms / 1000)

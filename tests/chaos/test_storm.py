@@ -4,14 +4,32 @@
 """
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from db.settings import settings
-from tests.chaos.storm import Gristmill, Plan, Storm, p99
+from tests.chaos.storm import Gristmill, Plan, Storm, batches, p99, script
 
 LEASE_S = 3.0
+
+
+def test_a_seed_decides_what_is_submitted_and_when_who_is_killed() -> None:
+    one, again, other = Plan(1, 1000, 10), Plan(1, 1000, 10), Plan(2, 1000, 10)
+
+    assert script(one) == script(again) != script(other)
+    assert list(islice(batches(one), 50)) == list(islice(batches(again), 50)) != list(islice(batches(other), 50))
+    assert len(script(one)) == 10
+    assert [each.after for each in script(one)] == sorted(each.after for each in script(one))
+    assert all(0 < each.after < 1000 for each in script(one))
+    assert [item["serial"] for batch in islice(batches(one), 50) for item in batch][:100] == list(range(100))
+
+
+def test_the_99th_percentile_of_few_is_the_worst_of_them() -> None:
+    assert p99([3.0, 1.0, 2.0]) == 3.0
+    assert p99([float(n) for n in range(1, 201)]) == 198.0
+    assert p99([]) is None
 
 
 @pytest.mark.timeout(3600)
@@ -24,6 +42,7 @@ def test_a_storm_of_kills_loses_no_job_and_doubles_no_effect(
     outcomes = [Storm(Gristmill(quiet, url, LEASE_S), plan, url, print).run() for plan in plans]
 
     for outcome in outcomes:
+        assert outcome.in_time, str(outcome)
         assert outcome.verdict.clean, str(outcome)
         assert not outcome.fell, str(outcome)
         assert outcome.killed("worker", "child") == outcome.plan.kills, str(outcome)
@@ -33,7 +52,7 @@ def test_a_storm_of_kills_loses_no_job_and_doubles_no_effect(
     doubled = sum(len(each.verdict.runs_doubled) for each in outcomes)
     figure(1, f"{kills} SIGKILLs of workers and their processes, {jobs:,} jobs, {len(plans)} seed(s): 0 lost")
     figure(2, f"in that run: 0 effects committed twice, {doubled} runs doubled")
-    if recovery_s := p99([seconds for each in outcomes for seconds in each.recoveries]):
+    if recovery_s := p99([one.seconds for each in outcomes for one in each.recoveries]):
         figure(
             4, f"in that run: jobs of killed workers run elsewhere after {recovery_s:.1f} s (p99, lease {LEASE_S:g} s)"
         )
