@@ -161,6 +161,7 @@ def fill(look: Callable[[], Samples], go: Path) -> Path:
     return go
 
 
+@pytest.mark.timeout(900)
 def test_under_load_the_metrics_are_what_the_ledger_holds_in_the_same_instant(
     address: str, crew: list[Process], quiet: Path, tmp_path: Path, full: bool, figure: Callable[[int, str], None]
 ) -> None:
