@@ -75,7 +75,8 @@ class Context(Protocol):
     def session(self) -> AbstractContextManager[Session]:
         """A transaction that commits only if this attempt still holds the job; raises LeaseLost otherwise.
 
-        It holds the job's row, so keep it short: compute first, then write. Within an open one it is that one.
+        It holds the job's row, so keep it short: compute first, then write. Postgres ends it after two idle minutes.
+        Within an open one it is that one.
         """
         ...
 

@@ -272,8 +272,9 @@ _PROLONG = text("""
     UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
+# A process that hangs in its transaction would keep its row from every rescue: Postgres ends the transaction.
 _HOLD = text("""
-    SELECT cancel_requested_at IS NOT NULL FROM job
+    SELECT cancel_requested_at IS NOT NULL, set_config('idle_in_transaction_session_timeout', '120s', true) FROM job
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED' FOR NO KEY UPDATE""")
 
 

@@ -237,3 +237,25 @@ def until_somebody_waits(on: Connection) -> None:
     waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     while not on.execute(waiting).scalar():
         pass
+
+
+def test_a_process_that_hangs_in_its_transaction_does_not_keep_its_row_for_ever(on: Connection) -> None:
+    idle = text("SHOW idle_in_transaction_session_timeout")
+    hanging = new()
+    ledger.submit(on, [hanging])
+    ledger.claim(on, hanging.id, "w", -1)
+    with session() as transaction:
+        ledger.hold(transaction, hanging.id, 1)
+        assert transaction.execute(idle).scalar() == "2min"
+        transaction.execute(text("SET LOCAL idle_in_transaction_session_timeout = '200ms'"))
+
+        assert ledger.rescue(on, 0) == []
+        while not (rescued := ledger.rescue(on, 0)):
+            pass
+
+        assert [each.id for each in rescued] == [hanging.id]
+        with pytest.raises(SQLAlchemyError):
+            transaction.execute(idle)
+        transaction.rollback()
+    with session() as another:
+        assert another.execute(idle).scalar() == "0"
