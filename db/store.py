@@ -191,11 +191,10 @@ class ArtifactStore:
                         shutil.copyfile(source, copy)
                 for name in empty:
                     (partial / name).touch()
-                for each in (*partial.rglob("*"), partial):
-                    _sync(each)
+                _sync(partial)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial.rename(target)
-                _sync(target.parent)
+                _sync_one(target.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -212,6 +211,7 @@ class ArtifactStore:
                 self.fs.get([f"{source}/{name}" for name in names], [str(partial / name) for name in names])
                 if digest is not None and _digest(partial)[1] != digest:
                     raise ArtifactError(f"{source} is not what was stored: somebody changed it: put the artifact again")
+                _sync(partial)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(OSError):  # another process was first
                     partial.rename(target)
@@ -309,8 +309,13 @@ def _sha256(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def _sync(path: Path) -> None:
+def _sync(folder: Path) -> None:
     """To the disk with it: after a power cut, a name without its content would look like a whole artifact."""
+    for each in (*folder.rglob("*"), folder):
+        _sync_one(each)
+
+
+def _sync_one(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -321,7 +326,10 @@ def _sync(path: Path) -> None:
 def _sweep(places: Iterable[Path], grace: timedelta) -> int:
     old = [place for place in places if _changed(place) < time.time() - grace.total_seconds()]
     for place in old:
-        shutil.rmtree(place, ignore_errors=True)
+        condemned = place.with_name(f".{uuid4().hex}")
+        with suppress(OSError):  # out of the way of a writer who is alive after all: it fails, and shows no half
+            place.rename(condemned)
+            shutil.rmtree(condemned)
     return len(old)
 
 
