@@ -15,6 +15,8 @@ from typing import Any
 import structlog
 from celery.app.amqp import AMQP as CeleryAMQP
 from kombu.connection import Connection as KombuConnection
+from kombu.connection import ConnectionPool, PooledConnection
+from kombu.serialization import prepare_accept_content
 from kombu.transport import redis
 from kombu.utils.json import loads
 
@@ -26,6 +28,7 @@ from db.settings import redact
 
 log = structlog.get_logger()
 
+_ACCEPTED = prepare_accept_content(["json"])  # type: ignore[no-untyped-call]
 _REPLIES = ".reply.celery.pidbox"  # Celery's name for a queue of answers to remote control; all others are of jobs
 
 
@@ -102,9 +105,9 @@ class _Checked:
         return message if self._readable(message) else None
 
     def _readable(self: Any, message: Any) -> bool:
-        """Whether kombu can make a message of it, which it will try without catching anything."""
+        """Whether kombu can read it, which it will try without catching anything. Nothing but JSON is."""
         try:
-            self.Message(message, channel=self)
+            self.Message(message, channel=self, accept=_ACCEPTED).decode()
         except Exception as error:
             log.warning("control_message_dropped", reason=type(error).__name__)
             return False
@@ -150,6 +153,22 @@ class Connection(KombuConnection):
         """The transport of the URL's scheme."""
         theirs = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return _OURS.get(theirs, theirs)
+
+    def Pool(self, limit: int | None = None, **options: Any) -> "_Pool":
+        """A pool of such connections; kombu's makes its own, whatever it is a pool of."""
+        return _Pool(self, limit, **options)  # type: ignore[no-untyped-call]
+
+
+class _Pooled(PooledConnection, Connection):
+    """One of a pool."""
+
+
+class _Pool(ConnectionPool):
+    """kombu's, of our connections."""
+
+    def new(self) -> _Pooled:
+        """One more."""
+        return _Pooled(self, **dict(self.connection._info(resolve=False)))  # type: ignore[no-untyped-call]
 
 
 class AMQP(CeleryAMQP):
