@@ -124,10 +124,8 @@ def run_relay() -> None:
 def run_beat() -> NoReturn:
     """Become Celery's beat."""
     settings().postgres_url()
-    folder = settings().home / "run"
-    folder.mkdir(parents=True, exist_ok=True)
     # No pid file: a dead one would keep beat from starting, and two beats do no harm.
-    become([*CELERY, "beat", "--pidfile=", f"--schedule={folder / 'beat'}", "--loglevel=INFO"], {})
+    become([*CELERY, "beat", "--pidfile=", "--loglevel=INFO"], {})
 
 
 def run_flower(port: int = FLOWER_PORT) -> NoReturn:

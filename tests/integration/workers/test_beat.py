@@ -1,48 +1,85 @@
-"""Two beats over one ledger."""
+"""Beats over one ledger, which is all that they remember."""
 
-from datetime import timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from celery.schedules import schedule
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from broker.app import app
 from broker.job import Job as Task
 from db.engine import session
 from db.job import Job
-from tests.jobs import add
+from tests.jobs import add, echo
 from workers import beat
+from workers.beat import Scheduler, tick_id
 
 pytestmark = pytest.mark.usefixtures("clean_db")
 
-ENTRY = {"every-hour": {"task": add.name, "schedule": schedule(timedelta(hours=1)), "kwargs": {"x": 1}}}
+HOURLY = {"every-hour": {"task": add.name, "schedule": schedule(3600), "kwargs": {"x": 1}}}
+NOON = datetime(2026, 11, 22, 12, 0, 1, tzinfo=UTC)
 
 
-def scheduler(folder: Path, name: str) -> beat.Scheduler:
-    made = beat.Scheduler(app, schedule_filename=str(folder / name), lazy=False)
-    made.merge_inplace(ENTRY)
+class Clock(datetime):
+    """A clock that the test sets."""
+
+    time = NOON
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return cls.time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
+    monkeypatch.setattr(beat, "datetime", Clock)
+    monkeypatch.setattr(Clock, "time", NOON)
+    return Clock
+
+
+def scheduler(entries: dict[str, dict[str, Any]]) -> Scheduler:
+    made = Scheduler(app, lazy=True)
+    made.merge_inplace(entries)
+    made.recall()
     return made
 
 
-def count() -> int:
+def ticks() -> set[str]:
     with session() as opened:
-        return opened.scalar(select(func.count()).select_from(Job).where(Job.kind == "tests.add")) or 0
+        return {str(each) for each in opened.scalars(select(Job.id))}
 
 
-def test_two_beats_submit_one_tick_once(tmp_path: Path) -> None:
-    beats = [scheduler(tmp_path, "one"), scheduler(tmp_path, "two")]
+def hourly(*hours: int) -> set[str]:
+    return {str(tick_id("every-hour", datetime(2026, 11, 22, hour, tzinfo=UTC))) for hour in hours}
 
-    results = [each.apply_async(each.schedule["every-hour"]) for each in beats for _ in range(2)]
 
-    assert len({result.id for result in results}) == 1
-    assert count() == 1
+def test_two_beats_submit_each_tick_once(clock: type[Clock]) -> None:
+    beats = [scheduler(HOURLY) for _ in range(2)]
+    assert ticks() == set()  # an entry that is new has missed nothing
+
+    for hour in (13, 14):
+        clock.time = NOON.replace(hour=hour)
+        for each in [*beats, *beats]:
+            each.tick()
+
+    assert ticks() == hourly(13, 14)
+
+
+def test_a_beat_that_follows_another_makes_up_for_the_last_tick_that_was_missed(clock: type[Clock]) -> None:
+    first = scheduler(HOURLY)
+    clock.time = NOON.replace(hour=13)
+    first.tick()
+
+    clock.time = NOON.replace(hour=17, minute=30)
+    scheduler(HOURLY).tick()
+
+    assert ticks() == hourly(13, 17)
 
 
 def test_a_tick_that_finds_postgres_away_is_submitted_when_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: type[Clock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outages = [OperationalError("", {}, Exception("away"))] * 2
     submit = Task.apply_async
@@ -54,8 +91,23 @@ def test_a_tick_that_finds_postgres_away_is_submitted_when_it_is_back(
 
     monkeypatch.setattr(Task, "apply_async", away_at_first)
     monkeypatch.setattr(beat, "RETRY_S", 0)
-    one = scheduler(tmp_path, "one")
+    one = scheduler(HOURLY)
+    clock.time = NOON.replace(hour=13)
 
-    one.apply_async(one.schedule["every-hour"])
+    one.tick()
 
-    assert count() == 1
+    assert ticks() == hourly(13)
+
+
+def test_an_entry_that_is_refused_does_not_keep_the_others_from_running(clock: type[Clock]) -> None:
+    wrong = [
+        {"task": "no.such", "schedule": schedule(3600)},
+        {"task": echo.name, "schedule": schedule(3600), "kwargs": {"valu": 1}},
+        {"task": echo.name, "schedule": schedule(3600), "options": {"retries": 9}},
+    ]
+    one = scheduler({str(number): entry for number, entry in enumerate(wrong)} | HOURLY)
+    clock.time = NOON.replace(hour=13)
+
+    one.tick()
+
+    assert ticks() == hourly(13)

@@ -1,4 +1,4 @@
-"""When a tick was due: the same moment for every beat that asks, against a search through every minute."""
+"""When a tick was due: the same moment for every beat that asks; and what a beat that was held up makes up for."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +7,7 @@ from celery.schedules import crontab, schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.beat import due_at, tick_id
+from workers.beat import due_at, missed, tick_id
 
 MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2028, 12, 31)).map(lambda at: at.replace(tzinfo=UTC))
 
@@ -30,7 +30,7 @@ def matches(when: crontab, at: datetime) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(CRONTABS, MOMENTS)
 def test_it_is_the_last_minute_that_matches(when: crontab, now: datetime) -> None:
-    found = due_at(when, now)
+    found = due_at(when, now) or now - timedelta(days=366)
 
     assert found <= now
     assert matches(when, found) or now - found >= timedelta(days=365)
@@ -57,11 +57,35 @@ def test_known_moments(when: schedule, now: str, due: str) -> None:
     assert due_at(when, datetime.fromisoformat(f"{now}+00:00")) == datetime.fromisoformat(f"{due}+00:00")
 
 
-@given(MOMENTS, st.integers(0, 59))
-def test_two_beats_that_wake_in_the_same_minute_name_the_same_tick(now: datetime, later_s: int) -> None:
-    now = now.replace(second=0, microsecond=0)
-    when = crontab(minute="*/5")
+def test_what_was_not_due_for_a_year_is_not_due() -> None:
+    leap_day = crontab(minute=0, hour=0, day_of_month=29, month_of_year=2)
 
-    assert tick_id("a", when, now) == tick_id("a", when, now + timedelta(seconds=later_s))
-    assert tick_id("a", when, now) != tick_id("b", when, now)
-    assert tick_id("a", when, now) != tick_id("a", when, now + timedelta(minutes=5))
+    assert due_at(leap_day, datetime(2026, 3, 1, tzinfo=UTC)) is None
+    assert missed(leap_day, datetime(2026, 2, 28, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)) == []
+
+
+def at(time: str) -> datetime:
+    return datetime.fromisoformat(f"2026-11-22T{time}+00:00")
+
+
+@pytest.mark.parametrize(
+    ("when", "last", "now", "due"),
+    [
+        (schedule(1), "10:00:07", "10:00:07.9", []),
+        (schedule(1), "10:00:07", "10:00:08", ["10:00:08"]),
+        (schedule(1), "10:00:07.5", "10:00:10.2", ["10:00:08", "10:00:09", "10:00:10"]),  # held up: each is made up for
+        (schedule(1), "09:00:00", "10:00:10.2", ["10:00:10"]),  # away for long: only the last
+        (crontab(minute="*/5"), "10:00", "10:05", ["10:05"]),
+        (crontab(minute="*/5"), "10:04:59", "10:05", ["10:05"]),
+        (crontab(minute="*"), "10:00:00", "10:02:30", ["10:01", "10:02"]),
+        (crontab(minute="*/5"), "09:00", "10:07", ["10:05"]),
+        (crontab(minute=0, hour=3), "03:00", "23:00", []),
+    ],
+)
+def test_what_was_missed(when: schedule, last: str, now: str, due: list[str]) -> None:
+    assert missed(when, at(last), at(now)) == [at(each) for each in due]
+
+
+def test_a_tick_is_named_after_its_entry_and_its_moment() -> None:
+    assert tick_id("a", at("10:00")) == tick_id("a", at("10:00"))
+    assert len({tick_id(name, at(time)) for name in "ab" for time in ("10:00", "10:05")}) == 4
