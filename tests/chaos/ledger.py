@@ -43,3 +43,9 @@ def states() -> dict[str, int]:
     """How many jobs are in each state."""
     with session() as opened:
         return {row[0]: row[1] for row in opened.execute(text("SELECT state, count(*) FROM job GROUP BY 1"))}
+
+
+def all_ids() -> list[str]:
+    """Every job that is recorded."""
+    with session() as opened:
+        return [str(row[0]) for row in opened.execute(text("SELECT id FROM job"))]

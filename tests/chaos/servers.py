@@ -50,6 +50,16 @@ def postgres_away(home: Path, how: str = "stopped") -> Iterator[None]:
         db.embedded.start(home)
 
 
+@contextmanager
+def redis_away(home: Path) -> Iterator[None]:
+    """Redis is stopped in this block."""
+    broker.embedded.stop(home)
+    try:
+        yield
+    finally:
+        broker.embedded.start(home)
+
+
 def restart_redis_without_its_data(home: Path) -> None:
     """What a killed Redis without persistence comes back as."""
     data = home / "redis"
