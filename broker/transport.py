@@ -40,8 +40,24 @@ def take_no_more() -> None:
     _no_more.set()
 
 
+class _QoS(redis.QoS):
+    """kombu's, but for garbage among the unacknowledged: it ended every worker that started, and stayed."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """As kombu's; what cannot go back to its queue is removed."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
+        except self.channel.connection_errors:
+            raise
+        except Exception as error:
+            log.warning("unacknowledged_dropped", reason=type(error).__name__)
+            self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
+
+
 class _Checked:
     """What both kinds of Redis channel do differently from kombu's."""
+
+    QoS = _QoS
 
     _in_poll: Any
 

@@ -124,3 +124,18 @@ def test_what_may_be_sent_to_remote_control_does_not_end_a_worker(running: Proce
 
     assert jobs.add.submit(x=1).get(timeout=30) == 2
     assert processes(running) == before
+
+
+def test_a_worker_starts_although_there_is_garbage_among_what_others_did_not_acknowledge(quiet: Path) -> None:
+    garbage = [b"", b"\xff", b"[1]", b"[" * 100_000, b'[5, "", "cpu"]', b'[{"headers": {}, "properties": {}}, "", {}]']
+    with make_client() as client:
+        for number, raw in enumerate(garbage):
+            client.hset("unacked", str(number), raw)
+            client.zadd("unacked_index", {str(number): 1})
+
+        worker = start_worker(quiet)
+        try:
+            assert jobs.add.submit(x=1).get(timeout=30) == 2
+            assert client.hmget("unacked", *map(str, range(len(garbage)))) == [None] * len(garbage)
+        finally:
+            worker.stop()
