@@ -111,6 +111,7 @@ def test_a_flood_is_counted_and_not_recorded_one_by_one(clean_db: Path) -> None:
     assert len(found) == A_MINUTE + 1
     assert (found[0].queue, found[0].reason, found[0].excerpt) == ("cpu", "because", r"\x00\xff {0")
     assert found[-1].reason == "5,000 more, too many to record each"
+    assert sum(each.messages for each in found) == A_MINUTE + 5000
 
 
 def test_what_was_dropped_while_postgres_was_away_is_recorded_afterwards(
