@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from broker.context import Context
 from broker.job import Params, job
+from tests.chaos import history
 
 JOBS = "tests.jobs,tests.chaos.jobs,tests.chaos.outage_jobs"
 
@@ -52,3 +53,43 @@ class Fan(Params):
 def fan(ctx: Context, params: Fan) -> int:
     children = [{"go": params.go, "ended": f"{params.ended}.{each}", "report": False} for each in range(params.n)]
     return len([each for each in ctx.fan_out(wait, children) if each.result == "gone"])
+
+
+class Gather(Params):
+    """Sum what n children return; before the fan-out and after it, stand until a file exists."""
+
+    n: int
+    folder: str
+
+
+@job("outage.gather", params=Gather, queue="cpu", max_attempts=20, backoff=0.05)
+def gather(ctx: Context, params: Gather) -> dict[str, int]:
+    _stand(Path(params.folder), f"begun.{ctx.attempt}", "begin")
+    outcomes = ctx.fan_out(take_effect, [{"serial": each} for each in range(params.n)])
+    _stand(Path(params.folder), "resumed", "end")
+    with ctx.session() as session:
+        session.connection().exec_driver_sql(history.EFFECT, {"serial": -1, "run": ctx.attempt})
+        return ctx.finish({"children": len(outcomes), "sum": sum(each.result for each in outcomes)})
+
+
+def _stand(folder: Path, here: str, go: str) -> None:
+    (folder / here).touch()
+    deadline = time.monotonic() + 170
+    while not (folder / go).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{go} never came")
+        time.sleep(0.02)
+
+
+class TakeEffect(Params):
+    """Write a row and return the number."""
+
+    serial: int
+
+
+@job("outage.take_effect", params=TakeEffect, queue="cpu", max_attempts=20, backoff=0.05)
+def take_effect(ctx: Context, params: TakeEffect) -> int:
+    time.sleep(0.05)
+    with ctx.session() as session:
+        session.connection().exec_driver_sql(history.EFFECT, {"serial": params.serial, "run": ctx.attempt})
+        return ctx.finish(params.serial)
