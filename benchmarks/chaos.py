@@ -19,7 +19,8 @@ from typing import Any
 import psycopg
 
 from benchmarks.services import services
-from tests.chaos.storm import Gristmill, Kill, Outcome, Plan, Recovery, Storm, System, p99
+from tests.chaos.gristmill import Gristmill
+from tests.chaos.storm import Kill, Outcome, Plan, Recovery, Storm, System, p99
 from tests.processes import Process
 
 LEASE_S = 3.0

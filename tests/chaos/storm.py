@@ -1,22 +1,20 @@
 """A seeded storm: short jobs under load, while pool processes, whole workers and relays are killed with SIGKILL.
 
-Whoever is killed, one process at least is left at work: how soon a job runs elsewhere is not to measure how soon an
-elsewhere is started.
+Whoever is killed, one process and one relay are left at work: how soon a job runs elsewhere is not to measure how soon
+an elsewhere is started.
 The system under test is an interface, so that stock Celery goes through the same storm (benchmarks/chaos.py).
 """
 
-import itertools
 import math
 import random
 import signal
 import statistics
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import chain, count, islice
 from typing import Any, Protocol
 
 import psutil
@@ -152,10 +150,10 @@ def script(plan: Plan) -> list[Blow]:
 def batches(plan: Plan) -> Iterator[list[dict[str, Any]]]:
     """The submissions of a storm, without end: single jobs and batches of up to 50, of a few or some tens of ms."""
     dice = random.Random(f"{plan.seed} jobs")
-    serial = itertools.count()
+    serial = count()
     while True:
-        count = dice.choice((1, 1, 1, dice.randint(2, 50)))
-        pauses = [dice.uniform(1, 8) if dice.random() < 0.8 else dice.uniform(20, 60) for _ in range(count)]
+        size = dice.choice((1, 1, 1, dice.randint(2, 50)))
+        pauses = [dice.uniform(1, 8) if dice.random() < 0.8 else dice.uniform(20, 60) for _ in range(size)]
         yield [{"serial": next(serial), "ms": round(ms, 1)} for ms in pauses]
 
 
@@ -172,6 +170,7 @@ class Storm:
         self._workers: list[tuple[str, Process]] = []
         self._relays: list[Process] = []
         self._busy: set[int] = set()  # processes that have run a job: what still starts is no victim
+        self._dying: set[int] = set()  # killed, and perhaps not gone yet
         self._seen = self._done = 0
         self._kills: list[Kill] = []
         self._fell: list[str] = []
@@ -200,10 +199,10 @@ class Storm:
         read = history.read(self._on, range(self._attempted), self._acknowledged, self._system.states())
         verdict = history.check(read)
         recoveries = self._system.recoveries([each for each in self._kills if each.what == "worker"])
-        wrong = verdict.lost | verdict.unexpected | verdict.duplicated | verdict.unsettled | verdict.untrue
+        wrong = [sorted(each) for each in (verdict.lost, verdict.unsettled, verdict.duplicated, verdict.untrue)]
         slowest = sorted(recoveries, key=lambda each: each.seconds)[:-2:-1]
         explained = [
-            *(f"wrong: {self._system.explain(serial)}" for serial in sorted(wrong)[:3]),
+            *(f"wrong: {self._system.explain(serial)}" for serial in islice(dict.fromkeys(chain(*wrong)), 3)),
             *(f"slow, {each.seconds:.1f} s: {self._system.explain(each.serial)}" for each in slowest),
         ]
         self._on.close()
@@ -269,9 +268,11 @@ class Storm:
         at_work = {
             (name, process): pool
             for name, process in self._workers
-            if (pool := [each for each in _pool(process.popen.pid) if each.pid in self._busy])
+            if (pool := [each for each in _pool(process.popen.pid) if each.pid in self._busy - self._dying])
         }
-        if len(at_work) < 2 if blow.worker else sum(map(len, at_work.values())) < 2:
+        relays = [each for each in self._relays if any("relay_ready" in line for line in each.lines)]
+        enough = len(at_work) > 1 if blow.worker else sum(map(len, at_work.values())) > 1
+        if not enough or (blow.relay and self._relays and len(relays) < 2):
             return
         time.sleep(blow.late_s)  # off the beat of this loop
         (name, process), pool = self._dice.choice(list(at_work.items()))
@@ -282,10 +283,16 @@ class Storm:
             dealt = self._kill("child", name, victim.pid, victim.kill)
         if not dealt:  # it has just ended: another one, the next time round
             return
+        if blow.worker:
+            process.popen.wait()
+            self._dying.update(each.pid for each in pool)
+        else:
+            self._dying.add(victim.pid)
         self._script.pop(0)
-        if blow.relay and self._relays:
-            relay = self._dice.choice(self._relays)
+        if blow.relay and relays:
+            relay = self._dice.choice(relays)
             self._kill("relay", "", relay.popen.pid, relay.kill)
+            relay.popen.wait()
         self._keep_alive()
 
     def _kill(self, what: str, name: str, pid: int, kill: Callable[[], None]) -> bool:
@@ -321,87 +328,3 @@ def _pool(pid: int) -> list[psutil.Process]:
         return [each for each in children if each.status() != psutil.STATUS_ZOMBIE]
     except psutil.NoSuchProcess:
         return []
-
-
-class Gristmill:
-    """This project: workers and a relay over its ledger."""
-
-    name = "gristmill"
-
-    def __init__(self, home: Path, url: str, lease_s: float) -> None:
-        self._home = home
-        self._url = url.replace("+psycopg", "", 1)
-        self._env = {"GRISTMILL_LEASE_SECONDS": f"{lease_s:g}"}
-
-    def clear(self) -> None:
-        """See System."""
-        from broker.settings import make_client
-
-        self._query("TRUNCATE job, job_event, barrier")
-        with make_client() as client:
-            client.flushall()
-
-    def start_worker(self, name: str, processes: int) -> Process:
-        """See System."""
-        options = ["-n", f"{name}@storm", "-Q", "cpu", "-c", str(processes), "--without-gossip", "--without-mingle"]
-        command = [sys.executable, "-m", "celery", "-q", "-A", "broker.app", "worker", *options, "-E", "-l", "WARNING"]
-        return Process(command, self._home, WORKER=name, **self._env)
-
-    def start_relay(self) -> Process:
-        """See System."""
-        command = [sys.executable, "-c", "from workers.relay import main; main()"]
-        return Process(command, self._home, **self._env)
-
-    def submit(self, items: Sequence[dict[str, Any]]) -> int:
-        """See System."""
-        from tests.chaos.jobs import work
-
-        if len(items) == 1:
-            work.submit(**items[0])
-        else:
-            work.submit_many(items)
-        return len(items)
-
-    def unfinished(self) -> int:
-        """See System."""
-        return int(self._query("SELECT count(*) FROM job WHERE state IN ('PENDING', 'STARTED', 'RETRY')")[0][0])
-
-    def states(self) -> list[tuple[int, str]]:
-        """See System."""
-        return self._query("SELECT (params->>'serial')::int, state FROM job")
-
-    def recoveries(self, kills: Sequence[Kill]) -> list[Recovery]:
-        """See System. By the job's history: started there, not ended there before the kill, started again."""
-        return [
-            Recovery(*row)
-            for kill in kills
-            for row in self._query(
-                """SELECT (params->>'serial')::int, extract(epoch FROM again.at)::float8 - %(at)s
-                   FROM job_event held JOIN job ON job.id = held.job_id
-                   JOIN LATERAL (SELECT at, to_state FROM job_event WHERE job_id = held.job_id AND id > held.id
-                                 ORDER BY id LIMIT 1) ended ON ended.to_state = 'RETRY'
-                   JOIN LATERAL (SELECT at FROM job_event WHERE job_id = held.job_id AND id > held.id
-                                 AND to_state = 'STARTED' ORDER BY id LIMIT 1) again ON true
-                   WHERE held.to_state = 'STARTED' AND held.worker LIKE %(name)s || '@%%'
-                     AND extract(epoch FROM ended.at) > %(at)s""",
-                {"at": kill.at, "name": kill.name},
-            )
-        ]
-
-    def explain(self, serial: int) -> str:
-        """See System."""
-        rows = self._query(
-            """SELECT at::text, coalesce(from_state, '-'), to_state, attempt::text, worker, error FROM job_event
-               WHERE job_id IN (SELECT id FROM job WHERE (params->>'serial')::int = %(serial)s)
-               UNION ALL SELECT began_at::text, '', 'run ' || id, attempt::text, worker, '' FROM chaos_run
-               WHERE serial = %(serial)s
-               UNION ALL SELECT at::text, '', 'effect', 'of run ' || run, '', '' FROM chaos_effect
-               WHERE serial = %(serial)s ORDER BY 1""",
-            {"serial": serial},
-        )
-        return "\n".join([f"serial {serial}:", *("  " + "  ".join(str(each or "") for each in row) for row in rows)])
-
-    def _query(self, statement: str, values: dict[str, Any] | None = None) -> list[Any]:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            found = connection.execute(statement, values)
-            return found.fetchall() if found.description else []

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from db.settings import settings
-from tests.chaos.storm import Gristmill, Plan, Storm, batches, p99, script
+from tests.chaos.gristmill import Gristmill
+from tests.chaos.storm import Plan, Storm, batches, p99, script
 
 LEASE_S = 3.0
 
@@ -37,7 +38,7 @@ def test_a_storm_of_kills_loses_no_job_and_doubles_no_effect(
     quiet: Path, full: bool, figure: Callable[[int, str], None]
 ) -> None:
     url = settings().postgres_url()
-    plans = [Plan(seed, 10_000, 34, limit_s=900) for seed in (1, 2, 3)] if full else [Plan(1, 1500, 8, limit_s=150)]
+    plans = [Plan(seed, 10_000, 34, limit_s=900) for seed in (1, 2, 3)] if full else [Plan(1, 1500, 8, limit_s=600)]
 
     outcomes = [Storm(Gristmill(quiet, url, LEASE_S), plan, url, print).run() for plan in plans]
 
