@@ -83,7 +83,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
     kills, drawn = 10 if full else 3, random.Random(seed)
     options = {"epochs": kills + 5, "patience": kills + 5, "seed": seed}
     options |= {"data": "ml-100k"} if full else {"data": str(data), "dim": 32, "batch": 16}
-    undisturbed = train.submit(**options, trace=str(tmp_path / "undisturbed")).get(timeout=300)
+    undisturbed = train.submit(**options, trace=str(tmp_path / "undisturbed")).get(timeout=900)
     epochs = Counter(step.epoch for step in steps(tmp_path / "undisturbed"))
     longest = max(epochs.values())
 
@@ -93,7 +93,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
     moments = [(drawn.randint(1, longest * 3 // 2) if n % 2 else longest, drawn.uniform(0, 0.2)) for n in range(kills)]
     for attempt, (after, pause_s) in enumerate(moments, start=1):
         kill_once(trace, attempt, after, pause_s)
-    result = job.get(timeout=600)
+    result = job.get(timeout=900)
 
     assert starts(job.id) == kills + 1
     redone = [again(steps(trace), attempt) for attempt in range(1, kills + 1)]
