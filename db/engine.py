@@ -4,12 +4,12 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 
@@ -41,7 +41,7 @@ def engine(*, autocommit: bool = False) -> Engine:
     Autocommit has an engine of its own: switching a shared connection to and fro cost a third of a ledger statement.
     """
     if autocommit not in _engines:
-        url = make_url(settings().postgres_url())
+        url = _url()
         made = create_engine(
             url,
             isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
@@ -61,6 +61,12 @@ def engine(*, autocommit: bool = False) -> Engine:
         event.listen(made, "checkout", _refuse_dead)
         _engines[autocommit] = made
     return _engines[autocommit]
+
+
+@cache
+def _url() -> URL:
+    """Known once for both engines: the second may be made while the embedded Postgres is away."""
+    return make_url(settings().postgres_url())
 
 
 class _Impatient(psycopg.Connection[Any]):
@@ -108,6 +114,7 @@ def clock(on: Connection) -> float:
 
 def dispose() -> None:
     """Close the pools; the next use opens new ones (after a settings change, and at a process's end)."""
+    _url.cache_clear()
     while _engines:
         _engines.popitem()[1].dispose()
 

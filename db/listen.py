@@ -14,7 +14,7 @@ from db.engine import autocommit
 
 # LISTEN does not pass through a transaction-pooling proxy, and a connection may die quietly: look again this often.
 RECHECK_S = 2.0
-OUTAGE_S = 60.0  # how long Postgres may be away while somebody waits
+OUTAGE_S = 600.0  # how long Postgres may be away while somebody waits: as long as a worker keeps a result for it
 RECONNECT_S = 0.5
 
 _STATE = text("SELECT state IN ('SUCCESS', 'FAILURE', 'REVOKED') FROM job WHERE id = :id")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from db.state import LIVE
 from db.store import ArtifactStore, Checkpoints
 from workers import stopping
 from workers.models import resident
+from workers.outage import outlast
 from workers.result import check_result
 from workers.settings import settings
 
@@ -116,8 +117,8 @@ class RunContext:
             return
         lease_s = broker_settings().lease_seconds
         self._finishing = False
-        with session() as transaction:
-            self._heed(ledger.hold(transaction, self.job_id, self.attempt))
+        block, transaction = outlast(self._hold)
+        with block:
             began, self._transaction = time.monotonic(), transaction
             try:
                 yield transaction
@@ -126,6 +127,13 @@ class RunContext:
             if time.monotonic() - began > lease_s / 4:  # renewals pass over a row that is held
                 ledger.prolong(transaction, self.job_id, self.attempt, lease_s)
         self.finished = self._finishing
+
+    def _hold(self) -> tuple[ExitStack, Session]:
+        """A transaction that holds the job's row; nothing has been written in it, so that it can be begun again."""
+        with ExitStack() as block:
+            transaction = block.enter_context(session())
+            self._heed(ledger.hold(transaction, self.job_id, self.attempt))
+            return block.pop_all(), transaction
 
     def finish(self, result: T) -> T:
         """See Context.finish."""
@@ -164,8 +172,11 @@ class RunContext:
         return [ChildOutcome(**child) for child in children]
 
     def _children(self, group_id: UUID) -> list[dict[str, Any]]:
-        with autocommit() as connection:
-            return barrier.group(connection, group_id)
+        def read() -> list[dict[str, Any]]:
+            with autocommit() as connection:
+                return barrier.group(connection, group_id)
+
+        return outlast(read)
 
     def _record_children(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]], group_id: UUID) -> None:
         """The children, their barrier and the parent's waiting are one transaction."""

@@ -4,8 +4,6 @@ Importing this module plugs it into the task class; celeryconfig's `imports` doe
 """
 
 import json
-import random
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -29,12 +27,11 @@ from db.dropped import recorded
 from db.engine import autocommit
 from db.ledger import Claimed, Executor
 from workers.context import RunContext
+from workers.outage import outlast
 from workers.result import check_result
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
-OUTAGE_S = 600.0  # how long an outcome waits for Postgres to come back
 
 
 def run(task: Job) -> Any:
@@ -140,17 +137,12 @@ def _persist(statement: Callable[[Executor], T]) -> T:
 
     Each statement is conditional, so one that was carried out although its answer was lost does no harm.
     """
-    deadline, pause = time.monotonic() + OUTAGE_S, 0.2
-    while True:
-        try:
-            with autocommit() as connection:
-                return statement(connection)
-        except OperationalError as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("postgres_away", reason=str(error).split("\n")[0], retry_in_s=round(pause, 1))
-            time.sleep(pause * random.uniform(0.75, 1.25))
-            pause = min(pause * 2, 5.0)
+
+    def step() -> T:
+        with autocommit() as connection:
+            return statement(connection)
+
+    return outlast(step)
 
 
 set_runner(run)

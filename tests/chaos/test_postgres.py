@@ -9,13 +9,15 @@ from uuid import uuid4
 
 import pytest
 
+import db.engine
+from broker.errors import Unavailable
 from broker.publish import publish
 from broker.settings import make_client
 from broker.submit import nudge
 from db import ledger
 from db.engine import autocommit
 from db.ledger import NewJob
-from tests.chaos.ledger import starts, states, wait_for_all
+from tests.chaos.ledger import all_ids, starts, states, wait_for_all
 from tests.chaos.outage_jobs import JOBS, fan, wait
 from tests.chaos.servers import postgres_away, until
 from tests.jobs import nothing
@@ -93,7 +95,58 @@ def test_jobs_and_their_results_outlive_an_outage_of_postgres(
 
     assert states() == {"SUCCESS": 7}
     assert parent.get() == 2
-    once = [ending.id, running.id, str(starting.id)]
+    once = [ending.id, writing.id, running.id, str(starting.id)]
     assert starts(once) == dict.fromkeys(once, 1)
     figure(6, f"Postgres {how} for {outage_s:g} s (lease {LEASE_S} s) at a job's start, middle and end, in a fan-out "
               f"and in a waiting client: 7 of 7 done {took:.1f} s after it is back, started once each")  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_submission_while_postgres_is_away_says_so_at_once(
+    how: str, quiet: Path, figure: Callable[[int, str], None]
+) -> None:
+    kept = nothing.submit()
+    with postgres_away(quiet, how):
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"nothing was recorded, Postgres .*submit again") as said:
+            nothing.submit()
+        took = time.monotonic() - began
+        with pytest.raises(Unavailable):
+            nothing.submit_many([{}, {}])
+
+    assert "\n" not in str(said.value)
+    assert took < 2
+    assert all_ids() == [kept.id]
+    assert nothing.submit().id in all_ids()
+    figure(6, f"Postgres {how} at a submission: {type(said.value).__name__} after {took:.1f} s, nothing recorded")
+
+
+def test_a_submission_while_postgres_hangs_is_given_up(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db.engine, "ANSWER_S", 0.5)
+    kept = nothing.submit()
+    with (
+        postgres_away(quiet, "paused"),
+        pytest.raises(Unavailable, match=r"may be recorded or not.*has not answered for 0\.5 s"),
+    ):
+        nothing.submit()
+
+    assert kept.id in all_ids()
+    assert nothing.submit().id in all_ids()
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_relay_that_starts_after_an_outage_leaves_its_jobs_to_those_that_run_them(
+    how: str, quiet: Path, worker: Process, tmp_path: Path, outage_s: float
+) -> None:
+    job = Waiting(tmp_path, report=False)
+    with postgres_away(quiet, how):
+        time.sleep(LEASE_S + 1)  # the lease runs out
+
+    late = start_relay(quiet, **ENV)
+    try:
+        job.go.touch()
+        wait_for_all([job.id], within_s=30)
+    finally:
+        late.kill()
+
+    assert starts([job.id]) == {job.id: 1}
