@@ -4,7 +4,7 @@
     for scores in sizes.run(lambda texts: model(encode(texts)).cpu(), texts, batch=64):
         ...
 
-Why not Accelerate's `find_executable_batch_size`: docs/decisions/0013-batches-that-fit.md.
+Why not Accelerate's `find_executable_batch_size`: docs/decisions/0012-batches-that-fit.md.
 """
 
 from __future__ import annotations
