@@ -23,6 +23,7 @@ def test_a_statement_that_is_not_answered_is_given_up_and_its_connection_not_use
 
 
 def test_a_refused_statement_leaves_its_connection_in_use() -> None:
+    db.engine.dispose()  # of several the pool would give another
     with autocommit() as connection:
         before = connection.execute(text("SELECT pg_backend_pid()")).scalar()
     with pytest.raises(OperationalError), autocommit() as connection:
