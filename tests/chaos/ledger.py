@@ -39,6 +39,13 @@ def starts(ids: Iterable[str]) -> dict[str, int]:
     return {job_id: found.get(job_id, 0) for job_id in ids}
 
 
+def first_start(ids: Iterable[str]) -> float:
+    """When the first of them was started, in seconds since 1970."""
+    first = text("SELECT extract(epoch FROM min(at)) FROM job_event WHERE job_id = ANY(:ids) AND to_state = 'STARTED'")
+    with session() as opened:
+        return float(opened.execute(first, {"ids": list(ids)}).scalar_one())
+
+
 def states() -> dict[str, int]:
     """How many jobs are in each state."""
     with session() as opened:
