@@ -37,7 +37,7 @@ def switches(order: list[str]) -> int:
 
 
 def test_four_interleaved_queues_are_worked_off_one_by_one(quiet: Path, figure: Callable[[int, str], None]) -> None:
-    each = 50
+    each = 25
     ids = [jobs.add.apply_async((n,), queue=queue).id for n in range(each) for queue in MODELS]
 
     order = run_all(quiet, ids)
