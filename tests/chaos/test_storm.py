@@ -38,7 +38,7 @@ def test_a_storm_of_kills_loses_no_job_and_doubles_no_effect(
     quiet: Path, full: bool, figure: Callable[[int, str], None]
 ) -> None:
     url = settings().postgres_url()
-    plans = [Plan(seed, 10_000, 34, limit_s=900) for seed in (1, 2, 3)] if full else [Plan(1, 1500, 8, limit_s=600)]
+    plans = [Plan(seed, 10_000, 34, limit_s=900) for seed in (1, 2, 3)] if full else [Plan(9, 1000, 6, limit_s=600)]
 
     outcomes = [Storm(Gristmill(quiet, url, LEASE_S), plan, url, print).run() for plan in plans]
 
