@@ -4,9 +4,11 @@ Needs root and iproute2. What runs on a machine reaches the servers over real TC
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 SERVER = "10.77.0.1"
 _PREFIX = "gristmill"
@@ -29,6 +31,7 @@ class Network:
             raise Unavailable("network namespaces need root")
         if shutil.which("ip") is None:
             raise Unavailable("network namespaces need the program ip (iproute2)")
+        _sweep()
         try:
             self._add(self.servers)
             _ip("-n", self.servers, "link", "add", "bridge", "address", _hardware(1), "type", "bridge")
@@ -68,6 +71,14 @@ class Network:
     def _add(self, namespace: str) -> None:
         _ip("netns", "add", namespace)
         _ip("-n", namespace, "link", "set", "lo", "up")
+
+
+def _sweep() -> None:
+    """Namespaces of a test run that was killed."""
+    for namespace in Path("/run/netns").glob(f"{_PREFIX}*"):
+        owner = re.match(r"\d+", namespace.name.removeprefix(_PREFIX))
+        if owner and not Path(f"/proc/{owner[0]}").exists():
+            subprocess.run(["ip", "netns", "delete", namespace.name], check=False, capture_output=True)
 
 
 def _hardware(number: int) -> str:

@@ -47,10 +47,13 @@ class Fan(Params):
     go: str
     ended: str
     n: int
+    begin: str | None = None  # only when this file exists
 
 
 @job("outage.fan", params=Fan, queue="cpu", backoff=0.05)
 def fan(ctx: Context, params: Fan) -> int:
+    if params.begin:
+        _stand(Path(params.begin).parent, "stands", Path(params.begin).name)
     children = [{"go": params.go, "ended": f"{params.ended}.{each}", "report": False} for each in range(params.n)]
     return len([each for each in ctx.fan_out(wait, children) if each.result == "gone"])
 

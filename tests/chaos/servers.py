@@ -136,7 +136,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(holds: Callable[[], object], within_s: float = 30) -> None:
+def until(holds: Callable[[], object], within_s: float = 60) -> None:
     """Wait for what a server can only be asked about."""
     deadline = time.monotonic() + within_s
     while True:

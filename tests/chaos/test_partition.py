@@ -37,9 +37,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     except Unavailable as error:
         pytest.skip(str(error))
     finally:
-        made.stop()
         monkeypatch.undo()
-        forget_servers()
+        forget_servers()  # Postgres stops when its clients are gone
+        made.stop()
 
 
 def forget_servers() -> None:
