@@ -29,7 +29,7 @@ SENTINEL_PORT = 26379
 # A machine that is cut off takes no leave, and a pop that waits for an answer would wait for ever. In seconds.
 REACH = {
     "socket_connect_timeout": 5,
-    "socket_timeout": 10,  # for any answer but that of a blocking pop, which is read when it is there
+    "socket_timeout": 5,  # for any answer but that of a blocking pop, which is read when it is there
     "health_check_interval": 10,  # a pop that is overdue by so much is given up; an idle connection is tried before use
 }
 
