@@ -110,7 +110,10 @@ def test_a_submission_while_postgres_is_away_says_so_at_once(
     kept = nothing.submit()
     with postgres_away(quiet, how):
         began = time.monotonic()
-        with pytest.raises(Unavailable, match=r"nothing was recorded, Postgres .*submit again") as said:
+        # Killed, it may still have taken the statement: then nobody can say what became of it.
+        with pytest.raises(
+            Unavailable, match=r"(nothing was recorded, Postgres|to Postgres broke).*submit again"
+        ) as said:
             nothing.submit()
         took = time.monotonic() - began
         with pytest.raises(Unavailable):
@@ -128,7 +131,10 @@ def test_a_submission_while_postgres_hangs_is_given_up(quiet: Path, monkeypatch:
     kept = nothing.submit()
     with (
         postgres_away(quiet, "paused"),
-        pytest.raises(Unavailable, match=r"may be recorded or not.*has not answered for 0\.5 s"),
+        # On a connection of the pool, or on a new one where there was none.
+        pytest.raises(
+            Unavailable, match=r"(has not answered for 0\.5 s|nothing was recorded, Postgres does not answer)"
+        ),
     ):
         nothing.submit()
 
