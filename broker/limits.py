@@ -61,7 +61,12 @@ def shown(value: Any, write: Callable[[Any], str] = repr) -> str:
         text = write(value)
     except (ValueError, TypeError, RecursionError):
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+    return cut(text)
+
+
+def cut(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+    """A name or a message may hold a caller's text of any size."""
+    return text if len(text) <= characters else f"{text[: characters - 3]}..."
 
 
 def _levels(encoded: bytes) -> int:

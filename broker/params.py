@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from broker import limits
 from broker.errors import InvalidParams
-from broker.limits import shown
+from broker.limits import cut, shown
 
 
 class Params(BaseModel):
@@ -33,7 +33,7 @@ def parse(kind: str, model: type[BaseModel], args: Sequence[Any], kwargs: Mappin
     except PydanticSerializationError as error:
         if "depth exceeded" in str(error):  # pydantic's own limit is beyond ours
             raise InvalidParams(f"{kind}: parameters {limits.TOO_DEEP}") from None
-        raise InvalidParams(f"{kind}: the parameters cannot be written as JSON: {_cut(str(error))}") from None
+        raise InvalidParams(f"{kind}: the parameters cannot be written as JSON: {cut(str(error))}") from None
     limits.check(f"{kind}: parameters", encoded, limits.PARAMS_BYTES, limits.PARAMS_DEPTH)
     return params
 
@@ -52,24 +52,19 @@ def _line(error: ValidationError, fields: Sequence[str]) -> str:
     complaints = error.errors(include_url=False)
     # A mistyped name is also a missing one: the typo is what the user wants to hear of.
     first = next((each for each in complaints if each["type"] == "extra_forbidden"), complaints[0])
-    name = _cut(".".join(str(part) for part in first["loc"]))
+    name = cut(".".join(str(part) for part in first["loc"]))
     if first["type"] == "missing":
         return f"{name} is required: the parameters are {_listed(fields)}"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, fields, 1)
         hint = f"did you mean {near[0]}?" if near else f"the parameters are {_listed(fields)}"
         return f"unknown parameter {name}: {hint}"
-    message = _cut(first["msg"].removeprefix("Value error, "), 300)
+    message = cut(first["msg"].removeprefix("Value error, "), 300)
     return (
         f"{name}={shown(first['input'], partial(json.dumps, default=str))}: {message[:1].lower()}{message[1:]}"
         if name
         else message
     )
-
-
-def _cut(text: str, characters: int = limits.SHOWN_CHARACTERS) -> str:
-    """A name or a message may hold a caller's text of any size."""
-    return text if len(text) <= characters else f"{text[: characters - 3]}..."
 
 
 def _listed(fields: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from db.outbox import Nudge
 log = structlog.get_logger()
 _ambient: ContextVar[Session | None] = ContextVar("gristmill_session", default=None)
 _OUTBOX = "gristmill_outbox"
-_PAUSE_S = 2.0  # after a failure, Redis is not tried again for so long: each try costs its caller seconds
+_PAUSE_S = 2.0  # after a failure, Redis is not tried again for so long: one that hangs costs each caller seconds
 _away_until = 0.0
 
 

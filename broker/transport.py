@@ -62,7 +62,7 @@ class _Checked:
     _in_poll: Any
 
     def _brpop_read(self: Any, **options: Any) -> bool:
-        """As kombu's, but for what is checked."""
+        """As kombu's, but for what is checked, and for what nobody here would start: that goes back."""
         try:
             try:
                 answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -71,7 +71,7 @@ class _Checked:
                 raise
             if not answer:
                 raise Empty
-            if _no_more.is_set():  # what a worker takes now it would not start, and keep until its jobs have ended
+            if _no_more.is_set() or not self.active_queues:  # it would be kept from others until this worker's jobs end
                 self.client.rpush(*answer)
                 raise Empty
             queue = answer[0].decode().rsplit(self.sep, 1)[0]
@@ -86,19 +86,16 @@ class _Checked:
             self._flush_brpop_reauth()
 
     def _basic_cancel(self: Any, consumer_tag: str) -> None:
-        """As kombu's; and what is handed out to the last call, whose answer nobody would read any more, goes back."""
+        """As kombu's; and the answer to the last call, which nobody would read any more, is read."""
         super()._basic_cancel(consumer_tag)  # type: ignore[misc]
         if not self._in_poll or self.active_queues:
             return
         try:
-            answer = self.client.parse_response(self.client.connection, "BRPOP")  # the call ends within brpop_timeout
-            if answer:
-                self.client.rpush(*answer)
+            self._brpop_read()  # the call ends within brpop_timeout
+        except Empty:
+            pass
         except self.connection_errors as error:  # the relay misses the message, if there was one
             log.warning("last_call_broken", reason=type(error).__name__)
-            self.client.connection.disconnect()
-        finally:
-            self._in_poll = None
 
     def _receive_one(self: Any, client: Any) -> Any:
         """As kombu's, which lets what is nested too deeply end the worker."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -95,16 +95,13 @@ class RunContext:
     def note(self, **facts: Any) -> None:
         """See Context.note."""
         try:
-            if self._transaction is not None:
-                held = ledger.note(self._transaction, self.job_id, self.attempt, facts)
-            else:
-                with autocommit() as connection:
-                    held = ledger.note(connection, self.job_id, self.attempt, facts)
+            with nullcontext(self._transaction) if self._transaction else autocommit() as on:
+                held = ledger.note(on, self.job_id, self.attempt, facts)
         except OperationalError as error:
             log.warning("note_not_recorded", reason=str(error).split("\n")[0])
             return
         if not held:
-            raise LeaseLost(f"{self.job_id}: attempt {self.attempt} no longer holds the job")
+            raise self._lost()
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -141,7 +138,7 @@ class RunContext:
             raise JobError(f"{self.kind} calls finish() outside of ctx.session(): call it at the end of the block")
         check_result(self.kind, result)
         if not ledger.succeed(self._transaction, self.job_id, self.attempt, result):
-            raise LeaseLost(f"{self.job_id}: attempt {self.attempt} no longer holds the job")
+            raise self._lost()
         self._finishing = True
         return result
 
@@ -229,6 +226,9 @@ class RunContext:
 
     def _heed(self, answer: bool | None) -> None:
         if answer is None:
-            raise LeaseLost(f"{self.job_id}: attempt {self.attempt} no longer holds the job")
+            raise self._lost()
         if answer:
             raise Cancelled(f"{self.job_id} was cancelled")
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(f"{self.job_id}: attempt {self.attempt} no longer holds the job")

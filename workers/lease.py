@@ -41,17 +41,10 @@ class Keeper:
     """The lease thread of one worker."""
 
     def __init__(
-        self,
-        worker: str,
-        active: Callable[[], dict[UUID, int | None]],
-        processes: Callable[[], list[int]] = list,
-        leave: Callable[[], None] = lambda: os._exit(0),
+        self, worker: str, active: Callable[[], dict[UUID, int | None]], processes: Callable[[], list[int]]
     ) -> None:
-        """`active` gives the worker's running jobs and the pid of the process of each, `processes` all of its pids.
-
-        `leave` ends a worker whose jobs did not end within the grace period.
-        """
-        self._worker, self._active, self._processes, self._leave = worker, active, processes, leave
+        """`active` gives the worker's running jobs and the pid of the process of each, `processes` all of its pids."""
+        self._worker, self._active, self._processes = worker, active, processes
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._stopping_since: float | None = None
@@ -115,7 +108,7 @@ class Keeper:
         if time.monotonic() - self._stopping_since > settings().stop_grace_seconds:
             log.warning("stop_grace_over", reason="jobs still ran: they are given back and go on elsewhere")
             self.give_back()
-            return self._leave()
+            os._exit(0)  # Celery would wait for the jobs
         stopping.ask(pid for pid in self._active().values() if pid is not None)
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
 
 from tests import jobs
+from tests.chaos.servers import until
 from tests.processes import Process, start_relay, start_worker
 from tests.rows import row
 
@@ -23,12 +24,6 @@ def worker(quiet: Path) -> Iterator[Process]:
     yield process
     process.stop()
     relay.stop()
-
-
-def until_running(job_id: str) -> None:
-    deadline = time.monotonic() + 60
-    while row(job_id).progress is None:
-        assert time.monotonic() < deadline, "it never ran"
 
 
 def seconds_to_cancel(job: AsyncResult) -> float:
@@ -55,7 +50,7 @@ def test_a_running_job_stops_at_its_next_checkpoint(
     worker: Process, tmp_path: Path, figure: Callable[[int, str], None]
 ) -> None:
     job = jobs.step.submit(go=str(tmp_path / "never"))
-    until_running(job.id)
+    until(lambda: row(job.id).progress is not None)
 
     took = seconds_to_cancel(job)
 
@@ -69,7 +64,7 @@ def test_a_job_that_never_looks_is_killed_and_its_memory_comes_back(
     jobs.add.submit(x=1).get(timeout=60)
     before = megabytes(worker)
     job = jobs.hoard.submit(megabytes=300)
-    until_running(job.id)
+    until(lambda: row(job.id).progress is not None)
     held = megabytes(worker)
 
     took = seconds_to_cancel(job)

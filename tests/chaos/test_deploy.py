@@ -12,6 +12,7 @@ from broker.app import app
 from broker.publish import queued_ids
 from db.engine import autocommit
 from tests import jobs
+from tests.chaos.servers import until
 from tests.processes import start_relay, start_worker
 
 GRACE_S = 2
@@ -80,8 +81,7 @@ def test_a_worker_that_is_stopped_keeps_no_message_from_the_others(quiet: Path, 
         stopping = start_worker(quiet, name="stopping", GRISTMILL_STOP_GRACE_SECONDS="2")
         try:
             running = jobs.climb.submit(trace=str(tmp_path / "trace"), go=str(tmp_path / "go"), deaf=True)
-            while running.state != "STARTED":
-                pass
+            until(lambda running=running: running.state == "STARTED")
 
             stopping.popen.terminate()
             stopping.wait_for("Warm shutdown")
