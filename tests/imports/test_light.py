@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "numpy", "transformers", "scipy", "pyarrow", "pandas", "safetensors", "onnxruntime")
+HEAVY = ("torch", "numpy", "transformers", "scipy", "pyarrow", "pandas", "safetensors", "onnxruntime", "accelerate",
+         "matplotlib")  # fmt: skip
 DECLARATIONS = sorted(f"jobs.{path.parent.name}.tasks" for path in ROOT.glob("jobs/*/tasks.py"))
 
 PROGRAM = """
@@ -47,6 +48,7 @@ def test_there_are_declarations_to_look_at() -> None:
         "db.store",
         "db.read",
         "jobs.recommend.cache",
+        "jobs.training.options",
         "workers.runner",
         "workers.lease",
         *DECLARATIONS,

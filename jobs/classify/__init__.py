@@ -1,0 +1,1 @@
+"""Text classifiers: teachers, students and their predictions."""
