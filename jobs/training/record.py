@@ -1,4 +1,4 @@
-"""What one training did, over all its attempts: losses, metrics, where the time went, memory, what was chosen and why."""
+"""What one training did over all its attempts: losses, metrics, where the time went, memory, what was chosen."""
 
 from __future__ import annotations
 
