@@ -16,6 +16,7 @@ from sqlalchemy import text
 from broker.context import Context
 from broker.errors import JobError
 from broker.job import Params, job
+from jobs.training.options import Acceleration
 
 
 class Nothing(Params):
@@ -294,3 +295,22 @@ def stages(ctx: Context, params: Stages) -> Any:
     first = ctx.fan_out(add, [{"x": 1}, {"x": 2}])
     second = ctx.fan_out(add, [{"x": each.result} for each in first])
     return [each.result for each in second]
+
+
+class Train(Acceleration):
+    """Record a training that never was, keep its report, and fail after it."""
+
+    report: bool = True
+    fail: bool = False
+
+
+@job("tests.train", params=Train, queue="cpu", max_attempts=1)
+def train(ctx: Context, params: Train) -> dict[str, Any]:
+    from jobs.training.record import Record
+    from jobs.training.report import keep
+
+    record = Record(steps=10, spent={"step": 2.0}, examples=320, epochs=[{"epoch": 1, "loss": 0.5, "accuracy": 0.75}])
+    result = {"report": keep(ctx, record, "a training of the tests", {"metric": "accuracy"})} if params.report else {}
+    if params.fail:
+        raise JobError("the data are gone")
+    return result

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from broker.errors import JobError
 from db import registry
 from db.engine import session
 from db.settings import settings
@@ -14,6 +15,7 @@ from db.store import ArtifactStore
 from jobs.upkeep.tasks import clean_artifacts
 from tests.integration.recommend.running import claim, run
 from tests.jobs import keyed
+from tests.jobs import train as training
 
 pytestmark = pytest.mark.usefixtures("clean_db")
 
@@ -62,6 +64,21 @@ def test_what_is_younger_than_the_grace_stays(store: ArtifactStore, tmp_path: Pa
     run(clean_artifacts)
 
     assert set(store.list()) == kept
+
+
+def test_a_report_stays_as_long_as_a_job_names_it_in_its_result(store: ArtifactStore) -> None:
+    named = run(training)["report"]
+    with pytest.raises(JobError):
+        run(training, fail=True)  # its result names nothing
+    assert len(store.list()) == 2
+
+    run(clean_artifacts, grace_hours=0)
+    assert store.list() == [named]
+
+    with session() as opened:
+        opened.execute(text("UPDATE job SET result = NULL"))  # forgotten, as AsyncResult.forget does
+    run(clean_artifacts, grace_hours=0)
+    assert store.list() == []
 
 
 def test_checkpoints_of_final_jobs_go_and_those_of_live_ones_stay(store: ArtifactStore, tmp_path: Path) -> None:
