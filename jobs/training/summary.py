@@ -96,9 +96,10 @@ def _epochs(record: Record) -> str:
     every = math.ceil(len(record.epochs) / _EPOCHS) if record.epochs else 1
     last = len(record.epochs) - 1
     shown = [entry for number, entry in enumerate(record.epochs) if number % every == 0 or number == last]
+    columns = ["after s" if name == "seconds" else name for name in names]
     rows = ([said(float(entry[name])) if name in entry else "" for name in names] for entry in shown)
     thinned = f"\n\nOne epoch in {every}; all of them are in report.json." if every > 1 else ""
-    return _table(names, rows) + thinned
+    return _table(columns, rows) + thinned
 
 
 def _speed(record: Record) -> str:
