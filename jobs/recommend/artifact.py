@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.recommend.data import Catalogue, Dataset
-from jobs.recommend.fit import Fitted, Recipe
+from jobs.recommend.fit import Recipe
 from jobs.recommend.model import Recommender, Shape
 from jobs.recommend.profile import FeatureTable
 from jobs.training.device import prepare
+from jobs.training.engine import Fitted
 
 WEIGHTS, ITEMS, CATALOGUE, MANIFEST = "model.safetensors", "items.json", "catalogue.json", "manifest.json"
 

@@ -1,4 +1,4 @@
-"""Training rows: histories cut into windows at a fresh place each epoch, with targets for SASRec or BERT4Rec.
+"""Training examples: histories cut into windows at a fresh place each epoch, with targets for SASRec or BERT4Rec.
 
 Every event is a target once an epoch and all positions of a window train in one pass, which is what makes an epoch
 about a hundred times faster than a row for every prefix.
@@ -6,8 +6,6 @@ about a hundred times faster than a row for every prefix.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +15,71 @@ from torch import Tensor
 
 from jobs.recommend.histories import Histories
 from jobs.recommend.model import Shape
+from jobs.training import task
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(task.Batch):
     rows: Tensor  # (B, L) what the network reads
     place: Tensor  # (T,) flat positions, into B * L, that have a target
     target: Tensor  # (T,)
     known: Tensor  # (T, L) items of the window that cannot be the answer: they are left out of the softmax
 
-    def part(self, rows: range) -> Batch:
-        """Some consecutive rows, with their targets."""
-        width = self.rows.shape[1]
-        begin, end = torch.searchsorted(self.place, torch.tensor([rows.start * width, rows.stop * width])).tolist()
-        place = self.place[begin:end] - rows.start * width
-        return Batch(self.rows[rows.start : rows.stop], place, self.target[begin:end], self.known[begin:end])
+    @property
+    def targets(self) -> int:
+        return len(self.target)
+
+    @property
+    def tokens(self) -> int:
+        return self.rows.numel()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """One epoch's windows; see jobs.training.task.Examples."""
+
+    shape: Shape
+    table: Tensor  # (N, L) item indexes padded on the right; one more column where the model is causal
+    hidden: Tensor  # (N, L) bool: what BERT4Rec must guess
+    lengths: Array  # (N,) positions that the network reads
+
+    @property
+    def nbytes(self) -> int:
+        return self.table.nbytes + self.hidden.nbytes
+
+    def to(self, device: torch.device) -> Windows:
+        return Windows(self.shape, self.table.to(device), self.hidden.to(device), self.lengths)
+
+    def batch(self, rows: Array) -> Batch:
+        width = int(self.lengths[rows].max()) + (1 if self.shape.causal else 0)
+        chosen = torch.from_numpy(np.ascontiguousarray(rows)).to(self.table.device)
+        table = self.table[chosen, :width]
+        return self._next_items(table) if self.shape.causal else self._masked_items(table, self.hidden[chosen, :width])
+
+    def _next_items(self, table: Tensor) -> Batch:
+        reads, answers = table[:, :-1], table[:, 1:]
+        row, column = torch.nonzero(answers != self.shape.pad, as_tuple=True)
+        # what the network has read up to its place; later columns repeat the place itself
+        upto = torch.minimum(torch.arange(reads.shape[1], device=table.device), column[:, None])
+        return _batch(reads, row, column, answers[row, column], reads[row[:, None], upto])
+
+    def _masked_items(self, table: Tensor, hidden: Tensor) -> Batch:
+        row, column = torch.nonzero(hidden, as_tuple=True)
+        known = torch.where(hidden, self.shape.pad, table)[row]
+        return _batch(torch.where(hidden, self.shape.mask, table), row, column, table[row, column], known)
+
+
+def epoch(histories: Histories, shape: Shape, random: np.random.Generator, masked: float = 0.3) -> Windows:
+    """The windows of one epoch; `masked` is the share of BERT4Rec's masked items."""
+    extra = 1 if shape.causal else 0
+    table = windows(histories, shape.length + extra, random, shape.pad)
+    table = table[table[:, 1] != shape.pad] if len(table) else table  # one item alone: nothing to predict from
+    real = table != shape.pad
+    lengths = real.sum(axis=1) - extra
+    hidden = np.zeros((0, 0), dtype=bool) if shape.causal else _hidden(real, random, masked)
+    return Windows(shape, torch.from_numpy(table), torch.from_numpy(hidden), lengths)
 
 
 def windows(histories: Histories, length: int, random: np.random.Generator, pad: int) -> Array:
@@ -52,48 +98,16 @@ def windows(histories: Histories, length: int, random: np.random.Generator, pad:
     return table
 
 
-def epoch(
-    histories: Histories, shape: Shape, batch: int, random: np.random.Generator, masked: float = 0.3
-) -> Iterator[Batch]:
-    """The batches of one epoch in random order; `masked` is the share of BERT4Rec's masked items."""
-    make = _next_items if shape.causal else _masked_items
-    rows = windows(histories, shape.length + 1 if shape.causal else shape.length, random, shape.pad)
-    rows = rows[rows[:, 1] != shape.pad]  # a window of one item has nothing to predict from
-    rows = rows[random.permutation(len(rows))]
-    for begin in range(0, len(rows), batch):
-        part = rows[begin : begin + batch]
-        part = part[:, : (part != shape.pad).sum(axis=1).max()]
-        made = make(part, shape, random, masked)
-        if len(made.target):
-            yield made
-
-
-def steps(histories: Histories, shape: Shape, batch: int) -> int:
-    """About how many batches an epoch has: windows are cut at random places."""
-    full = histories.lengths / (shape.length + (1 if shape.causal else 0)) + 0.96
-    return max(1, math.ceil(float(full.sum()) / batch))
-
-
-def _next_items(rows: Array, shape: Shape, random: np.random.Generator, masked: float) -> Batch:
-    reads, answers = rows[:, :-1], rows[:, 1:]
-    row, column = np.nonzero(answers != shape.pad)
-    # what the network has read up to its place; later columns repeat the place itself
-    known = reads[row[:, None], np.minimum(np.arange(reads.shape[1]), column[:, None])]
-    return _batch(reads, row, column, answers[row, column], known)
-
-
-def _masked_items(rows: Array, shape: Shape, random: np.random.Generator, masked: float) -> Batch:
-    real = rows != shape.pad
-    hidden = (random.random(rows.shape) < masked) & real
+def _hidden(real: Array, random: np.random.Generator, masked: float) -> Array:
+    """What is masked of each window, never nothing."""
+    hidden = (random.random(real.shape) < masked) & real
     ends = real.sum(axis=1) - 1
-    only_last = random.random(len(rows)) < 0.1  # some rows look as they do at inference
+    # some rows look as they do at inference
+    only_last = (random.random(len(real)) < 0.1) | ~hidden.any(axis=1)
     hidden[only_last] = False
     hidden[only_last, ends[only_last]] = True
-    row, column = np.nonzero(hidden)
-    known = np.where(hidden, shape.pad, rows)[row]
-    return _batch(np.where(hidden, shape.mask, rows), row, column, rows[row, column], known)
+    return hidden
 
 
-def _batch(reads: Array, row: Array, column: Array, target: Array, known: Array) -> Batch:
-    place = row * reads.shape[1] + column
-    return Batch(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (reads, place, target, known)))
+def _batch(reads: Tensor, row: Tensor, column: Tensor, target: Tensor, known: Tensor) -> Batch:
+    return Batch(reads.contiguous(), row * reads.shape[1] + column, target, known)

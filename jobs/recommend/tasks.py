@@ -10,6 +10,7 @@ from broker.errors import InvalidParams
 from broker.job import Params, job
 from db.recommend import UserProfile
 from jobs.recommend.cache import unknown
+from jobs.training.options import Acceleration
 
 TopK = Annotated[int, Field(ge=1, le=1000)]
 ItemIds = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=20_000)]
@@ -32,7 +33,7 @@ class ImportData(Source):
     """Take users' histories and the catalogue into the database."""
 
 
-class Train(Source):
+class Train(Source, Acceleration):
     """Train a recommender; it comes into use if it ranks no worse on validation than the one in use."""
 
     data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')

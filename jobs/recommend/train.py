@@ -17,17 +17,17 @@ from db import registry
 from db.artifact import Model
 from db.recommend import MODEL
 from db.store import ArtifactError
-from jobs.recommend import artifact, checkpoint, evaluate
+from jobs.recommend import artifact, evaluate
 from jobs.recommend.baselines import Scorer, popularity
-from jobs.recommend.fit import QUICK, Fitted, Recipe, State, fit
+from jobs.recommend.fit import METRIC, QUICK, Recipe, fit
 from jobs.recommend.histories import Histories, Split, from_sequences, leave_one_out
 from jobs.recommend.intake import dataset
 from jobs.recommend.tasks import Train
+from jobs.training import report
 from jobs.training.device import resolve
 from jobs.training.memory import batcher
 
 log = structlog.get_logger()
-GATE = "ndcg@10"  # on validation, full ranking
 SHARED = 0.5  # of the items: a model in use that knows fewer was trained on something else, and comparing says nothing
 
 
@@ -51,11 +51,11 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     if not (split.test >= 0).any():
         raise JobError(f"{data.name}: no user has three items or more, so no model can be measured: give more data")
 
-    fitted = _fit(ctx, split, recipe)
+    fitted = fit(split, recipe, resolve(ctx.device), params.settings(), ctx)
 
     ctx.progress(0, 2, stage="measure")
     metrics = {
-        "validation": fitted.validation,
+        "validation": fitted.best,
         "test": evaluate.on_test(evaluate.network(fitted.model, batcher=partial(batcher, ctx)), split, recipe.seed),
         "popularity": evaluate.on_test(popularity(split.before_test()), split, recipe.seed),
     }
@@ -67,33 +67,10 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
         return _register(ctx, folder, metrics, in_use) | {
             "epochs": len(fitted.history),
             "best_epoch": fitted.best_epoch,
+            "report": report.keep(ctx, fitted.record, f"{recipe.architecture} on {data.name}"),
             "device": str(fitted.model.item.weight.device),
             "seconds": round(time.perf_counter() - started, 3),
         }
-
-
-def _fit(ctx: Context, split: Split, recipe: Recipe) -> Fitted:
-    fingerprint = split.train.fingerprint()
-    saved = ctx.load_checkpoint()
-    resume = checkpoint.load(saved, recipe, fingerprint) if saved else None
-    if resume:
-        log.info("training_resumed", epoch=resume.epoch)
-    told = ""
-
-    def on_epoch(state: State) -> None:
-        nonlocal told
-        told = f"epoch {state.epoch}: validation {GATE} {state.history[-1][GATE]:.4f}"
-        with ctx.store.scratch() as folder:
-            checkpoint.save(folder, state, recipe, fingerprint)
-            ctx.save_checkpoint(folder)
-        ctx.progress(state.epoch * 100, recipe.epochs * 100, stage="train", message=told)
-
-    def on_step(epoch: int, step: int, steps: int) -> None:
-        # hundredths of an epoch, and short of the whole, which only the epoch's own report says
-        done = (epoch - 1) * 100 + min(99, 100 * step // steps)
-        ctx.progress(done, recipe.epochs * 100, stage="train", message=told)
-
-    return fit(split, recipe, resolve(ctx.device), on_epoch, on_step, resume, batcher=partial(batcher, ctx))
 
 
 def _in_use(ctx: Context) -> Model | None:
@@ -153,11 +130,11 @@ def _objection(metrics: dict[str, dict[str, float]], in_use: Model | None) -> st
     """Why the new model must not come into use by itself; None when it may."""
     if in_use is None or not metrics["in_use"]:  # one that cannot be loaded serves nobody
         return None
-    score, known = metrics["in_use"][GATE], metrics["in_use"]["known_items"]
+    score, known = metrics["in_use"][METRIC], metrics["in_use"]["known_items"]
     if known < SHARED:
         said = f"version {in_use.version} in use knows {known:.0%} of these items, so the two cannot be compared"
-    elif metrics["validation"][GATE] < score:
-        said = f"version {in_use.version} in use ranks better on this validation ({GATE} {score:.4f})"
+    elif metrics["validation"][METRIC] < score:
+        said = f"version {in_use.version} in use ranks better on this validation ({METRIC} {score:.4f})"
     else:
         return None
     return f"not taken into use: {said}; `gristmill models promote {MODEL} VERSION` does so all the same"

@@ -15,7 +15,7 @@ class Point:
 
     step: int  # optimisation steps done, 1 the first
     seconds: float  # of training so far
-    loss: float  # mean over the targets
+    loss: float  # mean over the steps, each a mean over its targets
     rate: float
     norm: float | None = None  # of the gradient before clipping, at this step
 
@@ -57,6 +57,11 @@ class Record:
             yield
         finally:
             self.spent[stage] = self.spent.get(stage, 0.0) + perf_counter() - begin
+
+    @property
+    def seconds(self) -> float:
+        """Of all that was spent so far."""
+        return sum(self.spent.values())
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from jobs.training.memory import Batcher
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Task(ABC):
     model: nn.Module
     metric: str  # of `validate`; the larger the better
     fixed = False  # every epoch has the same examples
+    has_frozen = False  # `features` gives something
+    batcher: Callable[[str, torch.device], Batcher] = Batcher  # for what `validate` runs; a job's is set by the engine
 
     @abstractmethod
     def epoch(self, number: int) -> Examples:
@@ -108,10 +112,10 @@ class Task(ABC):
         """Those whose activations may be computed again in the backward pass, such as transformer layers."""
         return ()
 
-    def features(self, batch: Batch) -> Tensor | None:
-        """(B, L, D) outputs of the frozen lower layers, L the batch's; None where nothing is frozen.
+    def features(self, batch: Batch) -> Tensor:
+        """(B, L, D) outputs of the frozen lower layers, L the batch's; only where `has_frozen`.
 
         The engine calls this in eval mode without gradients, once an example, and then gives batches whose field
         `features` holds them in float32; `loss` goes on from there. Needs `fixed`.
         """
-        return None
+        raise NotImplementedError

@@ -1,5 +1,6 @@
 """Importing and training: rows, artifact, registry, gate, resume, and bad input said in one line."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from db.job import Job as Row
 from db.recommend import CatalogueItem, UserProfile
 from db.settings import settings
 from db.store import ArtifactStore
-from jobs.recommend import fit as fitting
-from jobs.recommend import train as training
+from jobs.recommend import evaluate
 from jobs.recommend.artifact import load_model
 from jobs.recommend.tasks import import_data, pretrain_all, pretrain_user, train
 from tests.integration.recommend.conftest import ITEMS, USERS
@@ -24,6 +24,10 @@ from tests.integration.recommend.running import claim, once, run
 def count(table: type[Any]) -> int:
     with session() as opened:
         return opened.scalar(select(func.count()).select_from(table)) or 0
+
+
+def store() -> ArtifactStore:
+    return ArtifactStore(settings().artifacts(), settings().home)
 
 
 def versions() -> list[tuple[int, bool]]:
@@ -53,9 +57,8 @@ def test_training_leaves_an_artifact_and_a_current_version(trained: dict[str, An
     assert (trained["version"], trained["is_current"]) == (1, True)
     assert {"validation", "test", "popularity"} <= trained["metrics"].keys()
     assert {"hit@5", "hit@10", "ndcg@5", "ndcg@10", "mrr", "ndcg@10 sampled100"} <= trained["metrics"]["test"].keys()
-    assert count(Artifact) == 1
-    store = ArtifactStore(settings().artifacts(), settings().home)
-    loaded = load_model(store.fetch(trained["artifact"]))
+    assert count(Artifact) == 2  # the model and the report of its training
+    loaded = load_model(store().fetch(trained["artifact"]))
     assert loaded.manifest["data"]["users"] == USERS
     assert loaded.catalogue.titles["i4"] == "Title 4"
 
@@ -94,30 +97,27 @@ class Killed(BaseException):
 def test_a_second_attempt_goes_on_from_the_checkpoint_and_ends_the_same(
     imported: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"data": "database", "preset": "quick", "epochs": 4}
+    options = {"data": "database", "preset": "quick", "epochs": 4, "acceleration": "off"}
     undisturbed = run(train, **options, batch=16)
-    epochs: list[int] = []
+    measured, epochs = evaluate.on_validation, []
 
-    def count_epochs(*args: Any, **kwargs: Any) -> Any:
-        *before, on_epoch, on_step, resume = args
+    def die_in_the_third(*given: Any) -> dict[str, float]:
+        epochs.append(len(epochs) + 1)
+        if len(epochs) == 3:
+            raise Killed
+        return measured(*given)
 
-        def spy(state: fitting.State) -> None:
-            on_epoch(state)
-            epochs.append(state.epoch)
-            if len(epochs) == 2:
-                raise Killed
-
-        return fitting.fit(*before, spy, on_step, resume)
-
-    monkeypatch.setattr(training, "fit", count_epochs)
     claimed = claim(train, **options, batch=16, seed=42)
-    with pytest.raises(Killed):
-        once(claimed, train)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "on_validation", die_in_the_third)
+        with pytest.raises(Killed):
+            once(claimed, train)
     once(claimed, train)
 
-    assert epochs == [1, 2, 3, 4]
     with session() as opened:
         result = opened.get_one(Row, claimed.id).result
+    report = json.loads((store().fetch(result["report"]) / "report.json").read_text())
+    assert len(report["resumed"]) == 1
     assert result["metrics"]["validation"] == undisturbed["metrics"]["validation"]
 
 

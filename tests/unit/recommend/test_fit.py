@@ -2,23 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 
-from jobs.recommend import artifact, checkpoint, evaluate
+from jobs.recommend import artifact, evaluate
 from jobs.recommend.data import Catalogue, Dataset
-from jobs.recommend.fit import QUICK, State, fit
+from jobs.recommend.fit import QUICK, fit
 from jobs.recommend.histories import leave_one_out
 from jobs.recommend.model import ARCHITECTURES
+from jobs.training import memory
+from jobs.training.options import Acceleration
 from tests.unit.recommend.synthetic import histories
+from tests.unit.training.context import Ctx, Killed
 
 SPLIT = leave_one_out(histories())
 RECIPE = replace(QUICK, epochs=4, batch=16, seed=7)
-
-
-class Stop(Exception):
-    pass
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -35,46 +35,38 @@ def test_the_next_item_is_learned(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_stopped_and_resumed_training_equals_an_undisturbed_one(architecture: str, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, architecture=architecture)
+def test_a_killed_and_resumed_training_equals_an_undisturbed_one(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "batcher", lambda ctx, model, device: memory.Batcher(model, device))
+    recipe, ctx = replace(RECIPE, architecture=architecture), Ctx(tmp_path)
     undisturbed = fit(SPLIT, recipe)
+    measured = evaluate.on_validation
 
-    def stop_after_two(state: State) -> None:
-        checkpoint.save(tmp_path, state, recipe, "data")
-        if state.epoch == 2:
-            raise Stop
+    def die_in_the_third(*given: Any) -> dict[str, float]:
+        if ctx.saved == 3:  # at the start and after two epochs
+            raise Killed
+        return measured(*given)
 
-    with pytest.raises(Stop):
-        fit(SPLIT, recipe, on_epoch=stop_after_two)
-    torch.rand(3)  # another process would have drawn other numbers in between
-    resumed = fit(SPLIT, recipe, resume=checkpoint.load(tmp_path, recipe, "data"))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "on_validation", die_in_the_third)
+        with pytest.raises(Killed):
+            fit(SPLIT, recipe, ctx=cast(Any, ctx))
+    resumed = fit(SPLIT, recipe, ctx=cast(Any, ctx))
 
-    assert resumed.history == undisturbed.history
+    assert resumed.record.resumed
+    assert [entry["ndcg@10"] for entry in resumed.history] == [entry["ndcg@10"] for entry in undisturbed.history]
     assert same(resumed.model.state_dict(), undisturbed.model.state_dict())
 
 
-def test_a_checkpoint_of_another_recipe_or_other_data_is_not_continued(tmp_path: Path) -> None:
-    fit(SPLIT, RECIPE, on_epoch=lambda state: checkpoint.save(tmp_path, state, RECIPE, "data"))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parts_of_a_batch_add_up_to_it(architecture: str) -> None:
+    recipe = replace(RECIPE, architecture=architecture, dropout=0.0)
+    whole = fit(SPLIT, recipe)
+    parts = fit(SPLIT, recipe, options=Acceleration(acceleration="off", tokens=60))
 
-    assert checkpoint.load(tmp_path, replace(RECIPE, seed=8), "data") is None
-    assert checkpoint.load(tmp_path, RECIPE, "other data") is None
-
-
-def test_training_stops_when_validation_gets_no_better_and_keeps_the_best() -> None:
-    recipe = replace(RECIPE, epochs=50, patience=2, rate=0.0)  # nothing is learned, so the first epoch is the best
-
-    fitted = fit(SPLIT, recipe)
-
-    assert (len(fitted.history), fitted.best_epoch) == (3, 1)
-
-
-def test_steps_are_told_up_to_the_whole_epoch() -> None:
-    told: list[tuple[int, int, int]] = []
-
-    fit(SPLIT, RECIPE, on_step=lambda *numbers: told.append(numbers))
-
-    assert {epoch for epoch, _, _ in told} == {1, 2, 3, 4}
-    assert all(1 <= step <= total for _, step, total in told)
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(parts.model.state_dict()[name], tensor, atol=2e-3, rtol=0)  # of steps of 1e-2
 
 
 def test_a_saved_model_loads_as_the_same_model(tmp_path: Path) -> None:

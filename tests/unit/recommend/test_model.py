@@ -7,6 +7,7 @@ import torch
 from jobs.recommend.batches import epoch, windows
 from jobs.recommend.histories import from_sequences
 from jobs.recommend.model import ARCHITECTURES, Recommender, Shape, pack
+from jobs.training.order import batches
 from tests.unit.recommend.synthetic import histories
 
 
@@ -90,7 +91,8 @@ def test_sasrec_rows_have_the_next_item_as_target_and_close_what_was_read() -> N
     given = from_sequences([[4, 7, 2]], [str(n) for n in range(9)])
     shape = Shape("sasrec", 9, length=8)
 
-    batch = next(batch for seed in range(50) for batch in epoch(given, shape, 4, np.random.default_rng(seed)))
+    made = (epoch(given, shape, np.random.default_rng(seed)) for seed in range(50))
+    batch = next(windows.batch(np.arange(len(windows.lengths))) for windows in made if len(windows.lengths))
 
     read = batch.rows.flatten()[batch.place].tolist()
     follows = {4: 7, 7: 2}
@@ -101,7 +103,9 @@ def test_sasrec_rows_have_the_next_item_as_target_and_close_what_was_read() -> N
 def test_bert4rec_targets_are_what_the_masks_hide() -> None:
     given, shape = histories(), Shape("bert4rec", 40, length=10)
 
-    for batch in epoch(given, shape, 16, np.random.default_rng(0)):
+    made = epoch(given, shape, np.random.default_rng(0))
+    for rows in batches(made.lengths, 16, np.random.default_rng(0)):
+        batch = made.batch(rows)
         assert (batch.rows.flatten()[batch.place] == shape.mask).all()
         assert int((batch.rows == shape.mask).sum()) == len(batch.target)
         assert not (batch.known == batch.target[:, None]).any()

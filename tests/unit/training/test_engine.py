@@ -1,0 +1,176 @@
+"""The engine learns, repeats itself and goes on as if nothing had been; its options change the time, not the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from broker.errors import JobError
+from jobs.training import memory, stepper
+from jobs.training.engine import Fitted, fit
+from jobs.training.options import Acceleration
+from jobs.training.task import Plan
+from tests.unit.training.context import Ctx, Killed
+from tests.unit.training.tasks import Walking
+
+CPU = torch.device("cpu")
+PLAN = Plan(epochs=4, batch=16, rate=1e-2, seed=5)
+OFF = Acceleration(acceleration="off")
+
+
+@pytest.fixture(autouse=True)
+def _no_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that fitted are remembered in Postgres, which unit tests do without."""
+    monkeypatch.setattr(memory, "batcher", lambda ctx, model, device: memory.Batcher(model, device))
+
+
+def run(options: Acceleration = OFF, plan: Plan = PLAN, ctx: Any = None, **task: Any) -> Fitted:
+    return fit(Walking(**task), plan, options, CPU, ctx)
+
+
+def weights(fitted: Fitted) -> dict[str, torch.Tensor]:
+    return fitted.model.state_dict()
+
+
+def close(left: Fitted, right: Fitted, tolerance: float = 1e-5) -> bool:
+    return all(torch.allclose(each, weights(right)[name], atol=tolerance) for name, each in weights(left).items())
+
+
+def same(left: Fitted, right: Fitted) -> bool:
+    return close(left, right, 0.0)
+
+
+def metrics(fitted: Fitted) -> list[dict[str, float]]:
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in fitted.history]
+
+
+def test_it_learns() -> None:
+    fitted = run(plan=replace(PLAN, epochs=15))
+
+    assert fitted.best["accuracy"] > 0.7
+    assert fitted.history[0]["accuracy"] < fitted.best["accuracy"]
+    assert not fitted.model.training
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
+    assert same(run(), run())
+    assert not close(run(), run(plan=replace(PLAN, seed=6)), 1e-3)
+
+
+def test_it_stops_when_validation_gets_no_better_and_keeps_the_best() -> None:
+    fitted = run(plan=replace(PLAN, epochs=50, patience=2, rate=0.0))  # nothing is learned: the first epoch is the best
+
+    assert (len(fitted.history), fitted.best_epoch) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"micro_batch": 5}, {"tokens": 64}, {"recompute": True}, {"loader": 2}, {"on_device": True}],
+    ids=str,
+)
+def test_options_that_leave_the_mathematics_alone_give_the_same_weights(changed: dict[str, Any]) -> None:
+    plain = run(dropout=0.0)
+
+    assert close(run(Acceleration(acceleration="off", **changed), dropout=0.0), plain)
+
+
+def test_cached_features_of_frozen_layers_give_the_same_weights_but_for_their_rounding() -> None:
+    plain = run(dropout=0.0, frozen=True)
+    cached = run(Acceleration(acceleration="off", cache_frozen=True), dropout=0.0, frozen=True)
+
+    assert close(cached, plain, 5e-3)
+    assert "features" in cached.record.spent
+
+
+@pytest.mark.parametrize("changed", [{"optimizer": "fused"}, {"buckets": True}, {"precision": "bf16"}], ids=str)
+def test_the_other_options_learn_as_well(changed: dict[str, Any]) -> None:
+    plan = replace(PLAN, epochs=15)
+
+    assert run(Acceleration(acceleration="off", **changed), plan).best["accuracy"] > 0.7
+
+
+def test_auto_says_what_it_chose_and_leaves_the_start_of_the_training_as_it_was() -> None:
+    given = Acceleration(tokens=4096, micro_batch=None, loader=0, compile="off", precision="fp32", optimizer="adamw")
+    chosen = run(given, dropout=0.0)
+
+    assert {choice.option for choice in chosen.record.choices} >= {"on_device", "recompute"}
+    assert not {choice.option for choice in chosen.record.choices} & given.given().keys()
+    assert all(choice.why for choice in chosen.record.choices)
+    assert chosen.record.options["tokens"] == 4096
+    assert close(chosen, run(dropout=0.0))
+
+
+@pytest.mark.parametrize("step", [1, 5, 6, 7, 12, 18, 23])
+def test_a_training_that_is_killed_at_any_step_ends_as_an_undisturbed_one(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Acceleration(acceleration="off", checkpoint_s=0)
+    monkeypatch.setattr("jobs.training.engine._CHECKPOINTS_SHARE", 1e9)  # after every step
+    undisturbed, ctx = run(options), Ctx(tmp_path)
+    made: list[int] = []
+    real = stepper.Stepper.step
+
+    def step_or_die(self: Any, examples: Any, ready: Any, number: int, share: float) -> Any:
+        if number == step and step not in made:
+            made.append(number)
+            raise Killed
+        made.append(number)
+        return real(self, examples, ready, number, share)
+
+    monkeypatch.setattr(stepper.Stepper, "step", step_or_die)
+    with pytest.raises(Killed):
+        run(options, ctx=ctx)
+    torch.rand(3)  # another process would have drawn other numbers in between
+    resumed = run(options, ctx=ctx)
+
+    assert made == sorted([*range(1, 25), step])  # none is made twice but the one that was cut off
+    assert same(resumed, undisturbed)
+    assert metrics(resumed) == metrics(undisturbed)
+    assert resumed.record.steps == undisturbed.record.steps == 24
+    assert resumed.record.examples == undisturbed.record.examples
+
+
+def test_a_checkpoint_of_another_training_is_not_continued(tmp_path: Path) -> None:
+    ctx = Ctx(tmp_path)
+    run(ctx=ctx)
+
+    assert run(plan=replace(PLAN, seed=8), ctx=ctx).record.resumed == []
+    assert len(run(plan=replace(PLAN, seed=8), ctx=ctx).history) == PLAN.epochs
+
+
+def test_progress_goes_up_to_the_whole_and_the_record_counts_what_was_done(tmp_path: Path) -> None:
+    ctx = Ctx(tmp_path)
+    record = run(ctx=ctx).record
+
+    assert ctx.told == sorted(ctx.told)
+    assert ctx.told[-1] == (PLAN.epochs * 100, PLAN.epochs * 100)
+    assert (record.steps, record.examples, record.targets) == (24, 4 * 96, 4 * 96)
+    assert 0 < record.padding < record.tokens
+    assert {"step", "validate", "data", "checkpoint", "profile"} <= record.spent.keys()
+    assert record.profile
+    assert record.points[-1].step == 24
+
+
+def test_weights_that_are_not_finite_end_the_training_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Walking.loss
+    monkeypatch.setattr(Walking, "loss", lambda *given: real(*given) * torch.inf)
+
+    with pytest.raises(JobError, match=r"walking diverged: .* by step 6: use a lower rate than 0.01, a smaller clip"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp16"}, "precision=fp16 needs a CUDA device and this is cpu: use fp32 or bf16"),
+        ({"optimizer": "8bit"}, "optimizer=8bit needs bitsandbytes"),
+        ({"cache_frozen": True}, "walking has no frozen layers: leave cache_frozen out"),
+    ],
+)
+def test_an_option_that_cannot_be_had_here_is_named_with_the_remedy(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        run(Acceleration(acceleration="off", **options))
