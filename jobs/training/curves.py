@@ -129,8 +129,9 @@ def _time(axes: Axes, record: Record) -> None:
         return
     names, seconds, parts = zip(*reversed(found), strict=True)
     bars = axes.barh([_literal(name) for name in names], seconds, color=BLUE, height=0.65)
-    axes.bar_label(bars, [f"{whole(second)} s, {part:.0%}" for second, part in zip(seconds, parts, strict=True)],
-                   padding=4, fontsize=9)  # fmt: skip
+    said = [f"{part:.0%}" if part >= 0.005 else "<1%" for part in parts]
+    labels = [f"{whole(second)} s, {share}" for second, share in zip(seconds, said, strict=True)]
+    axes.bar_label(bars, labels, padding=4, fontsize=9)
     axes.set_xlim(right=max(max(seconds) * 1.3, 1e-9))
     axes.grid(visible=False, axis="y")
 

@@ -10,6 +10,7 @@ from jobs.training.record import Record
 
 STAGE = "step"  # of `spent`: forward, backward and the optimizer
 _NOT_METRICS = ("epoch", "seconds", "loss")
+_SAID = {"True": "on", "False": "off", "None": "none"}  # the keys of a choice's milliseconds, which are text
 _EPOCHS = 40  # lines; more epochs are thinned out, report.json has them all
 
 
@@ -124,7 +125,7 @@ def _profile(record: Record) -> str:
 def _choices(record: Record) -> str:
     lines = []
     for choice in record.choices:
-        measured = ", ".join(f"{value} {whole(ms)} ms" for value, ms in choice.ms.items())
+        measured = ", ".join(f"{_SAID.get(value, value)} {whole(ms)} ms" for value, ms in choice.ms.items())
         tried = f" ({measured} a step)" if measured else ""
         lines.append(f"- **{choice.option}: {said(choice.value)}** {choice.why}{tried}")
     return "\n".join(lines)

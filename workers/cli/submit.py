@@ -11,12 +11,14 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from broker.queues import PRIORITIES, QUEUES
+from jobs.training.options import Acceleration
 
 if TYPE_CHECKING:
     from broker.job import Job
 
 # What `submit` itself takes; a job's parameter of the same name becomes --param-<name>.
 _OWN = ("priority", "queue", "in", "wait", "json", "help")
+_TRAINING = "How to train (docs/recipes/train.md)"
 
 
 class _Declared(TyperGroup):
@@ -59,7 +61,11 @@ def _command(job: "Job") -> Any:
             raise InvalidParams(f"queue={_queue!r} is of no known class: begin it with one of {', '.join(QUEUES)}")
         submit(job, values, queue=_queue, priority=_priority, countdown=_in, wait=_wait)
 
-    parameters = [each.parameter() for each in found.values()] + _own_parameters(job)
+    # What every training job takes comes after what is the job's own.
+    shared = Acceleration.model_fields if issubclass(job.params_model, Acceleration) else {}
+    panels = {name: _TRAINING if name in shared else None for name in found}
+    ordered = sorted(found, key=lambda name: panels[name] is not None)
+    parameters = [found[name].parameter(panels[name]) for name in ordered] + _own_parameters(job)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     made = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -105,8 +111,8 @@ class _Field:
         self.is_json = self.kind.get("type") in (None, "object", "array") and "enum" not in self.kind
         self.is_flag = not self.many and self.kind.get("type") == "boolean"
 
-    def parameter(self) -> inspect.Parameter:
-        """The option as typer reads it from a signature."""
+    def parameter(self, panel: str | None = None) -> inspect.Parameter:
+        """The option as typer reads it from a signature; `panel`: the heading that it comes under in the help."""
         dashed = self.name.replace("_", "-")
         option = f"param-{dashed}" if dashed in _OWN else dashed
         flags = f"--{option}/--no-{option}" if self.is_flag else f"--{option}"
@@ -115,7 +121,7 @@ class _Field:
         return inspect.Parameter(
             self.name, inspect.Parameter.KEYWORD_ONLY,
             annotation=Annotated[kind if self.required else kind | None,
-                                 typer.Option(flags, metavar=metavar, help=self._help())],
+                                 typer.Option(flags, metavar=metavar, help=self._help(), rich_help_panel=panel)],
             default=inspect.Parameter.empty if self.required else None,
         )  # fmt: skip
 

@@ -121,3 +121,10 @@ def test_a_store_that_refuses_costs_the_report_and_not_the_training(
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "was not kept: " in done.err
     assert "No space left on device" in done.err
+
+
+def test_the_help_of_a_training_shows_its_own_parameters_first(gristmill: Gristmill) -> None:
+    said = gristmill("submit", "tests.train", "--help").out
+
+    places = [said.index(each) for each in ("--fail", "How to train", "--acceleration", "Submission", "--wait")]
+    assert places == sorted(places)
