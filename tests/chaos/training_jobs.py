@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from broker.context import Context
@@ -10,9 +10,11 @@ from broker.job import Params, find, job
 from broker.params import parse
 from jobs.recommend.tasks import Train
 
+SAVED = 0  # in the place of a step: what was made before is in a checkpoint
+
 
 class TracedTrain(Train):
-    """Train, and write which attempt in which process made which step of which epoch."""
+    """Train, and write which attempt in which process made which step, and when what was made is safe."""
 
     trace: str
 
@@ -20,29 +22,34 @@ class TracedTrain(Train):
 @job("chaos.train", params=TracedTrain, queue="cpu", max_attempts=50, backoff=0.05)
 def train(ctx: Context, params: TracedTrain) -> dict[str, Any]:
     from jobs.recommend import train as training
-    from jobs.recommend.fit import fit
+    from jobs.training.stepper import Stepper
 
     file = os.open(params.trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # unbuffered: what was written outlives a kill
+    real = Stepper.step
 
-    def traced(*arguments: Any, **names: Any) -> Any:
-        split, recipe, device, on_epoch, on_step, resume = arguments
+    def step(self: Any, examples: Any, ready: Any, number: int, share: float) -> Any:
+        os.write(file, f"{ctx.attempt} {os.getpid()} {number}\n".encode())
+        return real(self, examples, ready, number, share)
 
-        def step(epoch: int, number: int, total: int) -> None:
-            os.write(file, f"{ctx.attempt} {os.getpid()} {epoch}\n".encode())
-            on_step(epoch, number, total)
-
-        return fit(split, recipe, device, on_epoch, step, resume, **names)
-
-    return _with(training, "fit", traced, lambda: training.train(ctx, params))
-
-
-def _with(module: Any, name: str, value: Any, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    before = getattr(module, name)
-    setattr(module, name, value)
+    Stepper.step = step  # type: ignore[method-assign]
     try:
-        return run()
+        return training.train(_Traced(ctx, file), params)
     finally:
-        setattr(module, name, before)
+        Stepper.step = real  # type: ignore[method-assign]
+
+
+class _Traced:
+    """The job's context, that says when a checkpoint is safe."""
+
+    def __init__(self, ctx: Context, file: int) -> None:
+        self._ctx, self._file = ctx, file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    def save_checkpoint(self, folder: Path) -> None:
+        self._ctx.save_checkpoint(folder)
+        os.write(self._file, f"{self._ctx.attempt} {os.getpid()} {SAVED}\n".encode())
 
 
 class Squeezed(Params):
