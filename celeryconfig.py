@@ -28,6 +28,7 @@ imports = (
     "workers.intake",
     "workers.stopping",
     "jobs.recommend.tasks",
+    "jobs.classify.tasks",
     "jobs.upkeep.tasks",
     *filter(None, os.environ.get("GRISTMILL_JOBS", "").split(",")),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModel,
@@ -97,7 +98,7 @@ def _pretrained(name: str, place: Path | str, texts: Sequence[str]) -> Encoder:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
         model = AutoModel.from_pretrained(place, local_files_only=local, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         where = "the folder holds no usable encoder" if local else "no such folder here, and the hub did not give it"
         remedy = f"give {MINILM!r}, {SCRATCH!r}, a folder with config.json, weights and tokenizer, or a name on the hub"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jobs.classify import infer
 from jobs.classify.data import Dataset, Split
 from jobs.classify.encoder import Encoder
 from jobs.classify.metrics import measure
@@ -20,7 +21,6 @@ from jobs.classify.tokens import TextBatch, Tokens, tokenize
 from jobs.training.task import Batch, Task
 
 _LENGTH = 128
-_AT_ONCE = 64  # texts of a forward pass without gradients; larger ones are no faster on a CPU
 
 
 class Teacher(Task):
@@ -83,19 +83,9 @@ class Teacher(Task):
         return measure(self.logits(model, self.dev), self.data.dev.labels)
 
     def logits(self, model: nn.Module, tokens: Tokens) -> np.ndarray[Any, Any]:
-        """(N, C) float32 in the order of the texts; texts of like lengths go through together, the longest first."""
+        """(N, C) float32 in the order of the texts."""
         device = next(model.parameters()).device
-        order = np.argsort(-tokens.lengths, kind="stable")
-
-        def forward(rows: Sequence[int]) -> np.ndarray[Any, Any]:
-            batch = tokens.batch(np.array(rows)).to(device)
-            with torch.inference_mode():
-                return np.asarray(model(batch.ids, batch.mask).float().cpu().numpy())
-
-        parts = list(self.batcher(f"{self.name}, inference", device).run(forward, order.tolist(), _AT_ONCE))
-        found = np.empty((len(order), len(self.data.classes)), dtype=np.float32)
-        found[order] = np.concatenate(parts)
-        return found
+        return infer.logits(model, tokens, self.batcher(f"{self.name}, inference", device))
 
     def fingerprint(self) -> str:
         config = self.encoder.model.config.to_dict()

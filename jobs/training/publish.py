@@ -1,0 +1,69 @@
+"""A trained model's way into the store and the registry, where it comes into use unless something speaks against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from broker.context import Context
+from db import registry
+from db.artifact import Model
+
+
+def earlier(ctx: Context) -> Model | None:
+    """What an attempt of this job registered before it died: then there is nothing left to do."""
+    with ctx.session() as session:
+        return registry.of_job(session, ctx.job_id)
+
+
+def in_use(ctx: Context, name: str) -> Model | None:
+    with ctx.session() as session:
+        return registry.current(session, name)
+
+
+def publish(
+    ctx: Context,
+    folder: Path,
+    name: str,
+    kind: str,
+    metrics: dict[str, Any],
+    *,
+    lineage: dict[str, Any] | None = None,
+    over: Model | None,
+    objection: str | None,
+) -> Model:
+    """The next version of `name`. `over`: the version in use that it was compared with, None if there was none.
+
+    `objection`: why it must not come into use by itself; it is kept as the lineage's "note". Another training that
+    ended in the meantime keeps its place too.
+    """
+    said = f"not taken into use: {objection}; `gristmill models promote {name} VERSION` does so all the same"
+    note = said if objection else None
+    before = over.version if over else None
+    stored = ctx.store.put(folder)
+    with ctx.session() as session:
+        registry.record(session, stored, kind, ctx.job_id)
+        model = registry.add(
+            session,
+            name,
+            stored.digest,
+            metrics,
+            {"compared_with_version": before, "note": note} | (lineage or {}),
+            ctx.job_id,
+            promote_over=-1 if objection else before,
+        )
+    # A clean-up may have deleted the same content between `put` and the commit that now protects it.
+    if not ctx.store.exists(stored.digest):
+        ctx.store.put(folder)
+    return model
+
+
+def result(model: Model) -> dict[str, Any]:
+    """What a training job says of the version it made."""
+    return {
+        "version": model.version,
+        "is_current": model.is_current,
+        "note": model.lineage.get("note"),
+        "artifact": model.artifact_digest,
+        "metrics": model.metrics,
+    }
