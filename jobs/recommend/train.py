@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import structlog
 
 from broker.context import Context
 from broker.errors import JobError
-from db import registry
 from db.artifact import Model
 from db.recommend import MODEL
 from db.store import ArtifactError
@@ -26,6 +24,7 @@ from jobs.recommend.tasks import Train
 from jobs.training import report
 from jobs.training.device import resolve
 from jobs.training.memory import batcher
+from jobs.training.publish import earlier, in_use, publish, result
 
 log = structlog.get_logger()
 SHARED = 0.5  # of the items: a model in use that knows fewer was trained on something else, and comparing says nothing
@@ -42,9 +41,8 @@ def recipe_of(params: Train) -> Recipe:
 
 def train(ctx: Context, params: Train) -> dict[str, Any]:
     started = time.perf_counter()
-    with ctx.session() as session:
-        if done := registry.of_job(session, ctx.job_id):  # the attempt before this one died after it had registered
-            return _result(done)
+    if done := earlier(ctx):
+        return result(done)
     ctx.progress(0, 1, stage="read", message=params.data)
     data = dataset(ctx, params)
     split, recipe = leave_one_out(data.histories), recipe_of(params)
@@ -59,12 +57,14 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
         "test": evaluate.on_test(evaluate.network(fitted.model, batcher=partial(batcher, ctx)), split, recipe.seed),
         "popularity": evaluate.on_test(popularity(split.before_test()), split, recipe.seed),
     }
-    in_use = _in_use(ctx)
-    metrics |= {"in_use": _measure(ctx, in_use, split)} if in_use else {}
+    over = in_use(ctx, MODEL)
+    metrics |= {"in_use": _measure(ctx, over, split)} if over else {}
     ctx.progress(1, 2, stage="store")
     with ctx.store.scratch() as folder:
         artifact.save_model(folder, fitted, recipe, data, metrics)
-        return _register(ctx, folder, metrics, in_use) | {
+        said = _objection(metrics, over)
+        model = publish(ctx, folder, MODEL, MODEL, metrics, over=over, objection=said)
+        return result(model) | {
             "epochs": len(fitted.history),
             "best_epoch": fitted.best_epoch,
             "report": report.keep(ctx, fitted.record, f"{recipe.architecture} on {data.name}"),
@@ -73,17 +73,12 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
         }
 
 
-def _in_use(ctx: Context) -> Model | None:
-    with ctx.session() as session:
-        return registry.current(session, MODEL)
-
-
-def _measure(ctx: Context, in_use: Model, split: Split) -> dict[str, float]:
+def _measure(ctx: Context, over: Model, split: Split) -> dict[str, float]:
     """The model in use on this validation; one that cannot be loaded any more scores nothing."""
     try:
-        loaded = artifact.load_model(ctx.store.fetch(in_use.artifact_digest), resolve(ctx.device))
+        loaded = artifact.load_model(ctx.store.fetch(over.artifact_digest), resolve(ctx.device))
     except (ArtifactError, ValueError) as error:
-        log.warning("model_in_use_unusable", version=in_use.version, reason=str(error))
+        log.warning("model_in_use_unusable", version=over.version, reason=str(error))
         return {}
     known = sum(item in loaded.index for item in split.train.items) / len(split.train.items)
     return evaluate.on_validation(_translated(ctx, loaded, split.train.items), split) | {"known_items": round(known, 4)}
@@ -106,45 +101,13 @@ def _translated(ctx: Context, loaded: artifact.Loaded, items: tuple[str, ...]) -
     return scores
 
 
-def _register(ctx: Context, folder: Path, metrics: dict[str, dict[str, float]], in_use: Model | None) -> dict[str, Any]:
-    stored = ctx.store.put(folder)
-    note = _objection(metrics, in_use)
-    with ctx.session() as session:
-        registry.record(session, stored, MODEL, ctx.job_id)
-        model = registry.add(
-            session,
-            MODEL,
-            stored.digest,
-            metrics,
-            {"compared_with_version": in_use.version if in_use else None, "note": note},
-            ctx.job_id,
-            promote_over=-1 if note else (in_use.version if in_use else None),
-        )
-    # A clean-up may have deleted the same content between `put` and the commit that now protects it.
-    if not ctx.store.exists(stored.digest):
-        ctx.store.put(folder)
-    return _result(model)
-
-
-def _objection(metrics: dict[str, dict[str, float]], in_use: Model | None) -> str | None:
+def _objection(metrics: dict[str, dict[str, float]], over: Model | None) -> str | None:
     """Why the new model must not come into use by itself; None when it may."""
-    if in_use is None or not metrics["in_use"]:  # one that cannot be loaded serves nobody
+    if over is None or not metrics["in_use"]:  # one that cannot be loaded serves nobody
         return None
     score, known = metrics["in_use"][METRIC], metrics["in_use"]["known_items"]
     if known < SHARED:
-        said = f"version {in_use.version} in use knows {known:.0%} of these items, so the two cannot be compared"
-    elif metrics["validation"][METRIC] < score:
-        said = f"version {in_use.version} in use ranks better on this validation ({METRIC} {score:.4f})"
-    else:
-        return None
-    return f"not taken into use: {said}; `gristmill models promote {MODEL} VERSION` does so all the same"
-
-
-def _result(model: Model) -> dict[str, Any]:
-    return {
-        "version": model.version,
-        "is_current": model.is_current,
-        "note": model.lineage.get("note"),
-        "artifact": model.artifact_digest,
-        "metrics": model.metrics,
-    }
+        return f"version {over.version} in use knows {known:.0%} of these items, so the two cannot be compared"
+    if metrics["validation"][METRIC] < score:
+        return f"version {over.version} in use ranks better on this validation ({METRIC} {score:.4f})"
+    return None
