@@ -43,8 +43,7 @@ def save(folder: Path, state: State, identity: dict[str, Any]) -> None:
     """Write it; `identity` says which training it is of."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": tensor for name, tensor in state.model.items()}
-    if state.best_epoch:
-        tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     rest = {name: value for name, value in vars(state).items() if name not in ("model", "best", "optimizer", "record")}
     plain: dict[str, dict[str, Any]] = {}
     for number, entry in state.optimizer["state"].items():

@@ -9,7 +9,6 @@ undisturbed one makes, since each draws its random numbers from (seed, step, pro
 
 from __future__ import annotations
 
-import math
 import resource
 import time
 from contextlib import ExitStack
@@ -29,15 +28,15 @@ from jobs.training import device as devices
 from jobs.training.accelerator import accelerator
 from jobs.training.checkpoint import State
 from jobs.training.loader import ahead
+from jobs.training.losses import Losses
 from jobs.training.options import Acceleration
 from jobs.training.parallel import ALONE, Seat, helpers
-from jobs.training.record import Point, Record
+from jobs.training.record import Record
 from jobs.training.stabiliser import Stabiliser
 from jobs.training.stepper import Ready, Stepper, recomputed
 from jobs.training.task import Examples, Plan, Task
 
 log = structlog.get_logger()
-_READ_S = 0.5  # losses stay on the device and are read no more often, since each read waits for it
 _CHECKPOINTS_SHARE = 0.05  # of the time may go into checkpoints, however short their interval
 
 
@@ -83,9 +82,8 @@ class Training:
         self._best: dict[str, Tensor] = {}
         self._best_ranks: dict[str, int] = {}
         self._best_epoch = 0
-        self._loss = [0.0, 0.0]
-        self._unread: list[Tensor] = []
-        self._read_at = self._saved_at = time.monotonic()
+        self._losses = Losses(task.name, task.model, plan.rate)
+        self._saved_at = time.monotonic()
         self._save_s = 0.0
         self._told = ""
         self._examples: Examples | None = None
@@ -119,7 +117,7 @@ class Training:
     def _run(self, state: State | None) -> None:
         task, options = self._task, self._options
         groups = self._restore(state) if state else None
-        schedule = factorised.Schedule(options.low_rank, options.rank_ratio, self._plan.epochs)
+        schedule = factorised.Schedule(options.low_rank, options.rank_ratio, self._plan.epochs, seed=self._plan.seed)
         with ExitStack() as block:
             machine = block.enter_context(accelerator(options, self._device, self._seat))
             if options.recompute:
@@ -140,6 +138,7 @@ class Training:
                 while self._epoch <= self._plan.epochs and not self._is_stale():
                     if self._step == 0 and schedule.at_epoch(task.model, stepper.optimizer, self._epoch) is not None:
                         stepper.rewrap()
+                        self._best, self._best_epoch = {}, self._epoch - 1  # what is wanted is the best of this form
                     self._run_epoch(stepper)
 
     @property
@@ -171,12 +170,12 @@ class Training:
             self._step, self._done = self._step + 1, self._done + 1
             self._count(ready, loss)
             self._tick()
-            if time.monotonic() - self._read_at >= _READ_S or self._step == len(batches):
-                self._read(norm, rate)
+            if self._losses.are_due or self._step == len(batches):
+                self._losses.read(record, norm, rate)
             if self._leads and self._ctx is not None:
                 self._tell(len(batches))
                 if self._ctx.stopping or self._is_due():
-                    self._read(norm, rate)
+                    self._losses.read(record, norm, rate)
                     self._save(stepper)
         self._end_epoch(stepper)
 
@@ -188,18 +187,18 @@ class Training:
                 task.model.eval()
                 metrics = task.validate(task.model)
                 task.model.train()
-        better = self._leads and not (
-            self._best_epoch and metrics[task.metric] <= record.epochs[self._best_epoch - 1][task.metric]
+        better = self._leads and (
+            not self._best or metrics[task.metric] > record.epochs[self._best_epoch - 1][task.metric]
         )
         if self._seat.agree(better, self._device):
             self._best_epoch = self._epoch
             if self._leads:
                 self._best, self._best_ranks = _weights(task.model), factorised.ranks(task.model)
-        loss = self._loss[0] / self._loss[1]
-        record.epochs.append({"epoch": self._epoch, "seconds": record.seconds, "loss": loss} | metrics)
+        entry = {"epoch": self._epoch, "seconds": record.seconds, "loss": self._losses.end_epoch()}
+        record.epochs.append(entry | metrics)
         if self._leads:
             self._say()
-        self._epoch, self._step, self._loss = self._epoch + 1, 0, [0.0, 0.0]
+        self._epoch, self._step = self._epoch + 1, 0
         if self._leads and self._ctx is not None:
             self._save(stepper)
             self._ctx.progress((self._epoch - 1) * 100, self._plan.epochs * 100, stage="train", message=self._told)
@@ -221,32 +220,13 @@ class Training:
         return examples
 
     def _count(self, ready: Ready, loss: Tensor) -> None:
-        self._unread.append(loss)
+        self._losses.add(loss)
         record = self._record
         record.steps = self._done
         record.examples += len(ready.rows)
         record.targets += ready.targets
         record.tokens += sum(batch.tokens for batch in ready.batches)
         record.padding += ready.padding
-
-    def _read(self, norm: Tensor, rate: float) -> None:
-        """Look at the losses since the last time, which waits for the device."""
-        self._read_at = time.monotonic()
-        if not self._unread:
-            return
-        losses, record = torch.stack(self._unread).tolist(), self._record
-        self._unread.clear()
-        self._loss[0] += sum(losses)
-        self._loss[1] += len(losses)
-        mean = sum(losses) / len(losses)
-        record.points.append(Point(self._done, record.seconds, mean, rate, float(norm)))
-        if not math.isfinite(mean):
-            record.events.append(f"step {self._done}: the loss is {mean}")
-            if not all(bool(torch.isfinite(each).all()) for each in self._task.model.parameters()):
-                raise JobError(
-                    f"{self._task.name} diverged: its weights are not finite by step {self._done}: use a lower rate "
-                    f"than {self._plan.rate:g}, a smaller clip, or precision=fp32"
-                )
 
     def _tell(self, steps: int) -> None:
         assert self._ctx is not None
@@ -293,7 +273,7 @@ class Training:
             scaler=dict(stepper.scaler.state_dict()) if stepper.scaler is not None else {},
             ranks=factorised.ranks(self._task.model), best=self._best, best_ranks=self._best_ranks,
             best_epoch=self._best_epoch, options=self._options.settings().model_dump(), record=self._record,
-            loss=self._loss,
+            loss=self._losses.epoch,
         )  # fmt: skip
 
     def _restore(self, state: State) -> list[dict[str, Any]]:
@@ -304,7 +284,7 @@ class Training:
         model.to(self._device)
         self._epoch, self._step, self._done = state.epoch, state.step, state.done
         self._best, self._best_ranks, self._best_epoch = state.best, state.best_ranks, state.best_epoch
-        self._loss = list(state.loss)
+        self._losses.epoch = state.loss
         choices, device = self._record.choices, self._record.device
         self._record = state.record
         self._record.device = device

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from broker.errors import JobError
-from jobs.training import memory, stepper
+from jobs.training import factorised, memory, stepper
 from jobs.training.engine import Fitted, fit
 from jobs.training.options import Acceleration
 from jobs.training.task import Plan
@@ -20,6 +20,7 @@ from tests.unit.training.tasks import Walking
 CPU = torch.device("cpu")
 PLAN = Plan(epochs=4, batch=16, rate=1e-2, seed=5)
 OFF = Acceleration(acceleration="off")
+DIM = 2 * factorised.MIN_SIZE
 
 
 @pytest.fixture(autouse=True)
@@ -104,13 +105,26 @@ def test_auto_says_what_it_chose_and_leaves_the_start_of_the_training_as_it_was(
     assert close(chosen, run(dropout=0.0))
 
 
-@pytest.mark.parametrize("step", [1, 5, 6, 7, 12, 18, 23])
+def test_a_progressive_training_ends_in_its_low_rank_form() -> None:
+    fitted = run(Acceleration(acceleration="off", low_rank="progressive"), replace(PLAN, epochs=9), dim=DIM)
+
+    assert factorised.ranks(fitted.model)
+    assert fitted.best_epoch > 3
+    assert fitted.best["accuracy"] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("step", "changed"),
+    [(step, {}) for step in (1, 5, 6, 7, 12, 18, 23)]
+    + [(step, {"low_rank": "dynamic", "stabiliser": "balanced"}) for step in (3, 12, 15, 22)],
+    ids=str,
+)
 def test_a_training_that_is_killed_at_any_step_ends_as_an_undisturbed_one(
-    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = Acceleration(acceleration="off", checkpoint_s=0)
+    options, task = Acceleration(acceleration="off", checkpoint_s=0, **changed), {"dim": DIM if changed else 16}
     monkeypatch.setattr("jobs.training.engine._CHECKPOINTS_SHARE", 1e9)  # after every step
-    undisturbed, ctx = run(options), Ctx(tmp_path)
+    undisturbed, ctx = run(options, **task), Ctx(tmp_path)
     made: list[int] = []
     real = stepper.Stepper.step
 
@@ -123,9 +137,9 @@ def test_a_training_that_is_killed_at_any_step_ends_as_an_undisturbed_one(
 
     monkeypatch.setattr(stepper.Stepper, "step", step_or_die)
     with pytest.raises(Killed):
-        run(options, ctx=ctx)
+        run(options, ctx=ctx, **task)
     torch.rand(3)  # another process would have drawn other numbers in between
-    resumed = run(options, ctx=ctx)
+    resumed = run(options, ctx=ctx, **task)
 
     assert made == sorted([*range(1, 25), step])  # none is made twice but the one that was cut off
     assert same(resumed, undisturbed)
