@@ -49,14 +49,14 @@ def threads(count: int) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-def gpu_plan(found: list[Gpu]) -> dict[str, dict[str, str]]:
-    """Worker name to environment: one worker per GPU, which sees only its own."""
+def gpu_plan(found: list[Gpu], each: int = 1) -> dict[str, dict[str, str]]:
+    """Worker name to environment: one worker for each so many GPUs, which sees only its own."""
     if not found:
         return {"gpu": {"CUDA_VISIBLE_DEVICES": "", **threads(cores())}}
-    share = threads(max(1, cores() // len(found)))
-    if len(found) == 1:
-        return {"gpu": {"CUDA_VISIBLE_DEVICES": found[0].device, **share}}
-    return {f"gpu{number}": {"CUDA_VISIBLE_DEVICES": gpu.device, **share} for number, gpu in enumerate(found)}
+    shares = [",".join(gpu.device for gpu in found[begin : begin + each]) for begin in range(0, len(found), each)]
+    names = [f"gpu{number}" for number in range(len(shares))] if len(shares) > 1 else ["gpu"]
+    mine = threads(max(1, cores() // len(found)))  # of each process: a worker of several GPUs runs one for each
+    return {name: {"CUDA_VISIBLE_DEVICES": share, **mine} for name, share in zip(names, shares, strict=True)}
 
 
 def cpu_plan(processes: int | None, each: int | None) -> tuple[int, int]:
@@ -68,9 +68,13 @@ def cpu_plan(processes: int | None, each: int | None) -> tuple[int, int]:
 
 
 def run_worker(
-    kind: str, processes: int | None = None, each: int | None = None, queues: Sequence[str] | None = None
+    kind: str,
+    processes: int | None = None,
+    each: int | None = None,
+    queues: Sequence[str] | None = None,
+    gpus_each: int = 1,
 ) -> None:
-    """Become the worker of this hardware class; with several GPUs, run one worker for each.
+    """Become the worker of this hardware class; with several GPUs, run one worker for each, or each so many.
 
     queues: take jobs from these only, instead of from all of the class. Raises SettingsError for one of another class.
     """
@@ -85,7 +89,7 @@ def run_worker(
         tell(f"cpu worker: {processes} process(es) x {each} thread(s)")
         become(worker_command("cpu", queues or queues_of(kind), processes), threads(each))
     found = gpus()
-    plan = gpu_plan(found)
+    plan = gpu_plan(found, gpus_each)
     if not found:
         tell("gpu worker: no GPU found, its jobs run on the CPU")
     for number, gpu in enumerate(found):

@@ -24,6 +24,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from broker.errors import JobError
+
 if TYPE_CHECKING:
     from jobs.training.checkpoint import State
     from jobs.training.options import Acceleration
@@ -85,11 +87,19 @@ class Work:
 
 @contextmanager
 def helpers(task: Task, plan: Plan, options: Acceleration, device: torch.device, state: State | None) -> Iterator[Seat]:
-    """Rank 0's seat, with the other processes started beside it; they are ended with the block, however it ends."""
+    """Rank 0's seat, with the other processes started beside it; they are ended with the block, however it ends.
+
+    Raises JobError for more processes than there are GPUs.
+    """
     world = options.processes or 1
     if world == 1:
         yield ALONE
         return
+    if device.type == "cuda" and world > torch.cuda.device_count():
+        raise JobError(
+            f"processes={world} and this worker sees {torch.cuda.device_count()} GPU(s): "
+            f"start it with `gristmill worker gpu --gpus-per-worker {world}`"
+        )
     with tempfile.TemporaryDirectory(prefix="gristmill-") as folder:
         meeting = str(Path(folder) / "meeting")
         started: list[subprocess.Popen[bytes]] = []

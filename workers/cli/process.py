@@ -44,6 +44,9 @@ def worker(
     kind: Annotated[Kind, typer.Argument(help="The hardware class whose queues it works.")],
     processes: Annotated[int | None, typer.Option(min=1, help="cpu: how many processes.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="cpu: threads of each process.")] = None,
+    gpus_per_worker: Annotated[
+        int, typer.Option(min=1, help="gpu: how many each sees, for jobs that train on several at once.")
+    ] = 1,
     queue: Annotated[list[str] | None, typer.Option(help="Only this queue, such as gpu.edit; may be repeated.")] = None,
 ) -> None:
     """Run a worker in the foreground. gpu: one per GPU; without a GPU its jobs run on the CPU."""
@@ -51,7 +54,9 @@ def worker(
 
     if kind is Kind.gpu and (processes or threads):
         raise typer.BadParameter("--processes and --threads are for cpu workers: a gpu worker is one per GPU")
-    run_worker(kind, processes, threads, queue)
+    if kind is Kind.cpu and gpus_per_worker > 1:
+        raise typer.BadParameter("--gpus-per-worker is for gpu workers")
+    run_worker(kind, processes, threads, queue, gpus_per_worker)
 
 
 @commands.command()

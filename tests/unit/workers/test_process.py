@@ -26,6 +26,13 @@ def test_each_gpu_gets_a_worker_that_sees_only_that_gpu() -> None:
     assert plan["gpu0"]["OMP_NUM_THREADS"] == "4"
 
 
+def test_a_worker_may_see_several_gpus() -> None:
+    found = [Gpu(str(number), "L4") for number in range(5)]
+
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in gpu_plan(found, 2).values()] == ["0,1", "2,3", "4"]
+    assert gpu_plan(found, 8)["gpu"]["CUDA_VISIBLE_DEVICES"] == "0,1,2,3,4"
+
+
 def test_one_gpu_is_one_worker_with_all_cores() -> None:
     env = gpu_plan([Gpu("1", "L4")])["gpu"]
 
