@@ -1,0 +1,65 @@
+"""Trainings inside a real worker, whose pool processes are daemonic: helpers, loader threads, cancelling."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from celery.exceptions import TaskRevokedError
+from celery.result import AsyncResult
+
+from db.settings import settings
+from db.store import ArtifactStore
+from jobs.recommend.tasks import train
+from tests.processes import Process
+from tests.rows import row
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    """Users who walk 40 items in circles."""
+    lines = [f"u{user},i{(user + step) % 40},{step}" for user in range(60) for step in range(5 + user % 20)]
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(["user,item,timestamp", *lines]) + "\n")
+    return path
+
+
+def enqueue(**params: Any) -> AsyncResult:
+    return train.apply_async(kwargs=params, queue="cpu")
+
+
+def helpers(worker: Process) -> list[psutil.Process]:
+    """The processes that train along beside the worker's own."""
+    found = psutil.Process(worker.popen.pid).children(recursive=True)
+    return [each for each in found if "jobs.training.parallel" in " ".join(each.cmdline())]
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
+
+
+def test_two_processes_and_loader_threads_work_in_a_pool_process(worker: Process, events: Path) -> None:
+    options = {"acceleration": "off", "preset": "quick", "loader": 1}
+    alone = enqueue(data=str(events), **options).get(timeout=120)
+    together = enqueue(data=str(events), processes=2, **options).get(timeout=120)
+
+    report = ArtifactStore(settings().artifacts(), settings().home).fetch(together["report"])
+    assert json.loads((report / "report.json").read_text())["options"]["processes"] == 2
+    assert together["metrics"]["validation"]["loss"] == pytest.approx(alone["metrics"]["validation"]["loss"], rel=0.05)
+
+
+def test_helpers_end_with_the_job_that_is_cancelled(worker: Process, events: Path) -> None:
+    job = enqueue(data=str(events), acceleration="off", epochs=500, patience=500, processes=2)
+    until(lambda: row(job.id).progress and row(job.id).progress["stage"] == "train" and helpers(worker))
+
+    job.revoke(terminate=True)
+
+    with pytest.raises(TaskRevokedError):
+        job.get(timeout=60)
+    until(lambda: not helpers(worker))
