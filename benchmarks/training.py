@@ -5,9 +5,10 @@
 The target of a task and seed is 99 % of the best validation metric of its first run with everything off; a run's time
 ends with the validation that reaches it, and choosing, caching features, compiling, batches and validations count.
 A round runs everything off beside the others; ratios are all-off's time by the option's, paired within a round, and
-the median of the rounds. The first round runs all, later ones what was not slow, for as long as the minutes last.
+the median of the rounds; `whole_ratio` compares the whole trainings, which luck with an epoch more or less leaves
+alone. The first round runs all, later ones what was not slow, for as long as the minutes last.
 What takes twice as long as everything off is stopped. Trainings are shortened to what the minutes allow.
-Last line: {"options": {task: {option: {"ratio", "metric", "difference", …}}}, "auto_ratio": {task: …},
+Last line: {"options": {task: {option: {"ratio", "whole_ratio", "metric", "difference", …}}}, "auto_ratio": {task: …},
 "auto_chose": {task: …}, "low_rank_points": {task: …}, "not_run": {task: {option: reason}}}.
 """
 
@@ -19,7 +20,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -93,8 +94,8 @@ class Bench:
             # everything off comes first and last in turns: a machine that slows down slows both
             self._round({**off, **chosen} if number % 2 == 0 else {"auto": chosen.pop("auto"), **off, **chosen})
 
-    def ratio(self, name: str) -> float | None:
-        pairs = [(each["off"].seconds, each[name].seconds) for each in self.runs if name in each and "off" in each]
+    def ratio(self, name: str, of: Callable[[Run], float | None] = lambda run: run.seconds) -> float | None:
+        pairs = [(of(each["off"]), of(each[name])) for each in self.runs if name in each and "off" in each]
         found = [off / mine for off, mine in pairs if off and mine]
         return statistics.median(found) if found else None
 
@@ -144,9 +145,10 @@ class Bench:
 
     def _together(self, options: dict[str, Acceleration]) -> Acceleration | None:
         """All options that made the first round's run faster by themselves and leave the model as it is."""
-        faster = [name for name in options if (self.ratio(name) or 0) > 1 / 0.97 and name not in FIRST]
+        gain = {name: self.ratio(name, lambda run: run.whole_s) or 0 for name in options if name not in FIRST}
+        faster = sorted((name for name, each in gain.items() if each > 1 / 0.97), key=gain.__getitem__)
         values: dict[str, Any] = {}
-        for name in sorted(faster, key=lambda name: self.ratio(name) or 0):
+        for name in faster:  # of two values for one option the faster one's stays
             values |= options[name].given()
         if values.get("tokens"):
             values.pop("micro_batch", None)
@@ -232,8 +234,10 @@ def told(benches: list[Bench]) -> dict[str, Any]:
         runs = [each[name] for bench in benches for each in bench.runs if name in each]
         off = [each["off"].metric for bench in benches for each in bench.runs if name in each and "off" in each]
         metric = statistics.mean(run.metric for run in runs)
+        whole = [ratio for bench in benches if (ratio := bench.ratio(name, lambda run: run.whole_s)) is not None]
         rows[name] = {
             "ratio": round(statistics.median(ratios), 3) if ratios else None,
+            "whole_ratio": round(statistics.median(whole), 3) if whole else None,
             "metric": round(metric, 4),
             "difference": round(metric - statistics.mean(off), 4) if off else None,
             "whole_s": round(statistics.median(run.whole_s for run in runs), 1),
@@ -261,7 +265,9 @@ def main() -> None:
         rows = told(benches)
         for option, row in rows.items():
             ratio = "never" if row["ratio"] is None else f"{row['ratio']:.2f}x"
-            print(f"{name:12} {option:22} {ratio:>7}   metric {row['metric']:.4f} ({row['difference']:+.4f})")
+            whole = f"{row['whole_ratio'] or 0:.2f}x"
+            print(f"{name:12} {option:22} {ratio:>7}, whole training {whole}   "
+                  f"metric {row['metric']:.4f} ({row['difference']:+.4f})")  # fmt: skip
         result["options"][name], result["not_run"][name] = rows, benches[0].not_run
         result["auto_ratio"][name] = rows["auto"]["ratio"]
         result["auto_chose"][name] = benches[0].runs[0]["auto"].chose
