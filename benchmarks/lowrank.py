@@ -94,18 +94,9 @@ def decompositions(m: int, n: int, spectrum: str) -> dict[str, Any]:
     ms = {name: 1000 * median(values) for name, values in times.items()}
     svd, peer = ratio(times, "svd", "ours"), ratio(times, "svd_lowrank", "ours")
     found = lowrank.adaptive(a)
+    row = [ms["svd"], ms["svd_lowrank"], ms["ours"], svd, peer, worst, ms["unaimed"], worst_published, ms["adaptive"]]
     return {
-        "row": (
-            ms["svd"],
-            ms["svd_lowrank"],
-            ms["ours"],
-            svd,
-            peer,
-            worst,
-            ms["unaimed"],
-            worst_published,
-            ms["adaptive"],
-        ),  # fmt: skip
+        "row": row,
         "svd_ratio": svd,
         "svd_lowrank_ratio": peer,
         "error_ratio": worst,

@@ -60,7 +60,9 @@ def approximate(
     if width < n:
         q = _test_matrix(a, width, sparse, generator)  # (n, k)
         for _ in range(aims):
-            q = _orthonormal(a.T @ (a @ q))
+            y = a @ q  # (m, k)
+            y /= y.abs().amax().clamp(min=torch.finfo(a.dtype).tiny)  # squares of 1e20 are beyond float32
+            q = _orthonormal(a.T @ y)
         b = a @ q  # (m, k)
     else:
         q, b = None, a
@@ -95,7 +97,7 @@ def adaptive(
     """
     if not (0 < energy <= 1 and 0 < cap <= 1):
         raise ValueError(f"energy {energy} and cap {cap} must be above 0 and at most 1")
-    total = float(torch.linalg.vector_norm(a, dtype=torch.float32)) ** 2
+    total = float(torch.linalg.vector_norm(a, dtype=torch.float64)) ** 2
     most = max(1, int(cap * min(a.shape)))
     rank = min(WIDTH // 2, most)
     while total:

@@ -71,12 +71,12 @@ class Stabiliser:
         self.seconds = 0.0
         self._seed = seed
         self._hook: Any = None
-        self._only: set[int] | None = None
+        self._skip: set[int] = set()
 
     def attach(self, optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> None:
-        """From now on before each step of the optimizer; with a model, only its linear layers without tied weights."""
+        """From now on before each step of the optimizer; with the model, its embeddings are known and left out."""
         self.detach()
-        self._only = None if model is None or self.parameters.embeddings else _linear(model)
+        self._skip = set() if model is None or self.parameters.embeddings else _embeddings(model)
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     def detach(self) -> None:
@@ -96,14 +96,10 @@ class Stabiliser:
     def _stabilise(self, parameter: nn.Parameter) -> None:
         gradient = parameter.grad
         assert gradient is not None
-        if not torch.isfinite(torch.linalg.vector_norm(gradient, dtype=torch.float32)):
+        if not torch.isfinite(gradient.abs().amax()):
             gradient.zero_()
             self.counts["zeroed"] += 1
-        elif (
-            gradient.ndim == 2
-            and min(gradient.shape) >= self.parameters.min_size
-            and (self._only is None or id(parameter) in self._only)
-        ):
+        elif gradient.ndim == 2 and min(gradient.shape) >= self.parameters.min_size and id(parameter) not in self._skip:
             stable = self.stabilised(gradient)
             self.counts["flat" if stable is None else "changed"] += 1
             if stable is not None:
@@ -137,8 +133,8 @@ class Stabiliser:
                 break
             near = near + more
         stable = near * scale
-        norm = torch.linalg.vector_norm(stable)
-        return (stable * (torch.linalg.vector_norm(g) / norm).clamp(max=1)).to(gradient.dtype)
+        before, after = (torch.linalg.vector_norm(each, dtype=torch.float64) for each in (g, stable))
+        return (stable * (before / after).clamp(max=1).float()).to(gradient.dtype)
 
     def _leading(self, a: Tensor, ratio: float, total: float) -> tuple[Tensor | None, float]:
         """The approximation of the smallest rank that holds `energy`, or of the greatest; and the share it holds."""
@@ -157,8 +153,6 @@ class Stabiliser:
         return cut.product(), float(held[: len(cut.s)][-1])
 
 
-def _linear(model: nn.Module) -> set[int]:
-    """The ids of the weights of linear layers that no other module holds."""
-    owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
-    found = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
-    return {id(weight) for weight in found if owners[id(weight)] == 1}
+def _embeddings(model: nn.Module) -> set[int]:
+    """The ids of the weights of embeddings, which an output layer may share."""
+    return {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding | nn.EmbeddingBag)}

@@ -118,6 +118,15 @@ def test_values_over_many_orders_of_magnitude_stay_exact_in_float32() -> None:
     torch.testing.assert_close(found.s[:45].double(), s[:45], atol=0, rtol=1e-2)
 
 
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_very_small_and_very_large_matrices_are_as_exact(size: float) -> None:
+    a, s = matrix(256, 256, "1/i")
+
+    found = approximate(a * size, 25, generator=torch.Generator().manual_seed(0))
+
+    assert error_ratio(a, s, found._replace(s=found.s / size), 25) < 1.10
+
+
 def test_the_same_generator_gives_the_same_factors_and_leaves_the_global_one_alone() -> None:
     a, _ = matrix(256, 256, "1/i")
     before = torch.get_rng_state()

@@ -87,7 +87,7 @@ def test_vectors_small_matrices_and_the_rows_of_an_embedding_are_left_alone() ->
     assert Stabiliser(Parameters(embeddings=True)).stabilised(rows) is not None
 
 
-def test_with_a_model_only_linear_layers_whose_weight_is_not_tied_are_changed() -> None:
+def test_with_a_model_its_embeddings_and_what_is_tied_to_them_are_left_alone() -> None:
     model = nn.Sequential(nn.Embedding(64, 64), nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False))
     model[2].weight = model[0].weight
     for parameter in model.parameters():
@@ -114,6 +114,14 @@ def test_gradients_that_are_not_finite_become_zeros_and_weights_stay_finite() ->
     assert not bias.any()
     torch.testing.assert_close(other.detach(), -torch.ones(40))
     assert stabiliser.counts == {"zeroed": 2}
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e25])
+def test_exploding_and_vanishing_gradients_are_approximated_like_any_other(size: float) -> None:
+    near = Stabiliser(Parameters(threshold=1e-30)).stabilised(decaying() * size)
+
+    assert near is not None
+    assert error(decaying(), near / size) < 0.5
 
 
 def test_rows_whose_entries_cancel_do_not_outweigh_the_others() -> None:
