@@ -130,9 +130,9 @@ class Training:
             elif self._leads:
                 self._save(stepper)  # what was chosen, before the first step
             if options.stabiliser != "off":
-                stabiliser = Stabiliser(options.stabiliser)
-                stabiliser.attach(stepper.optimizer)
-                block.callback(stabiliser.detach)
+                stabiliser = Stabiliser(options.stabiliser, seed=self._plan.seed)
+                stabiliser.attach(stepper.optimizer, task.model)
+                block.callback(self._tell_of, stabiliser)
             self._record.options = options.settings().model_dump()
             with profiler.of(self._record, self._device, self._done) as self._tick:
                 while self._epoch <= self._plan.epochs and not self._is_stale():
@@ -140,6 +140,13 @@ class Training:
                         stepper.rewrap()
                         self._best, self._best_epoch = {}, self._epoch - 1  # what is wanted is the best of this form
                     self._run_epoch(stepper)
+
+    def _tell_of(self, stabiliser: Stabiliser) -> None:
+        stabiliser.detach()
+        did = ", ".join(f"{count} {what}" for what, count in sorted(stabiliser.counts.items()))
+        self._record.events.append(
+            f"stabiliser, in this attempt: gradients {did or 'none'}; {stabiliser.seconds:.1f} s"
+        )
 
     @property
     def _leads(self) -> bool:
