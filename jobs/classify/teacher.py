@@ -18,9 +18,11 @@ from jobs.classify.encoder import Encoder
 from jobs.classify.metrics import measure
 from jobs.classify.network import Classifier
 from jobs.classify.tokens import TextBatch, Tokens, tokenize
-from jobs.training.task import Batch, Task
+from jobs.training import frozen
+from jobs.training.task import Batch, Examples, Task
 
 _LENGTH = 128
+_KEPT_BYTES = 2**28
 
 
 class Teacher(Task):
@@ -67,6 +69,14 @@ class Teacher(Task):
     def dev(self) -> Tokens:
         return self.tokens(self.data.dev)
 
+    @cached_property
+    def held(self) -> Examples:
+        """dev, with what the frozen layers make of it, which is the same each epoch; without where it is too much."""
+        size = int(self.dev.lengths.sum()) * self.encoder.model.config.hidden_size * 2  # float16
+        if not self.has_frozen or size > _KEPT_BYTES:
+            return self.dev
+        return frozen.cached(self, self.dev, next(self.model.parameters()).device)
+
     def tokens(self, split: Split) -> Tokens:
         texts = [self.prefix + text for text in split.texts] if self.prefix else split.texts
         return tokenize(self.encoder.tokenizer, texts, split.labels, self.max_length)
@@ -80,9 +90,9 @@ class Teacher(Task):
         return torch.nn.functional.cross_entropy(logits, texts.labels, reduction="sum")
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        return measure(self.logits(model, self.dev), self.data.dev.labels)
+        return measure(self.logits(model, self.held), self.data.dev.labels)
 
-    def logits(self, model: nn.Module, tokens: Tokens) -> np.ndarray[Any, Any]:
+    def logits(self, model: nn.Module, tokens: Examples) -> np.ndarray[Any, Any]:
         """(N, C) float32 in the order of the texts."""
         device = next(model.parameters()).device
         return infer.logits(model, tokens, self.batcher(f"{self.name}, inference", device))

@@ -143,6 +143,21 @@ def test_validation_is_the_same_in_any_batches() -> None:
     assert teacher.validate(teacher.model).keys() == {"accuracy", "macro_f1", "ece", "nll"}
 
 
+def test_validation_runs_the_frozen_layers_over_dev_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Teacher(tiny.dataset(), tiny.encoder(), freeze=2)
+    teacher.model.eval()
+    whole = teacher.logits(teacher.model, teacher.dev)
+    first = teacher.validate(teacher.model)
+
+    def again(*_: object) -> Tensor:
+        raise AssertionError("the frozen layers ran again")
+
+    monkeypatch.setattr(Classifier, "features", again)
+
+    assert teacher.validate(teacher.model) == first
+    np.testing.assert_allclose(teacher.logits(teacher.model, teacher.held), whole, atol=2e-3)
+
+
 def test_tokens_on_a_device_make_the_same_batches() -> None:
     tokens = Teacher(tiny.dataset(), tiny.encoder()).train
     rows = np.array([5, 3, 90])
