@@ -98,9 +98,15 @@ def _epochs(record: Record) -> str:
     last = len(record.epochs) - 1
     shown = [entry for number, entry in enumerate(record.epochs) if number % every == 0 or number == last]
     columns = ["after s" if name == "seconds" else name for name in names]
-    rows = ([said(float(entry[name])) if name in entry else "" for name in names] for entry in shown)
+    rows = ([_entry(name, entry[name]) if name in entry else "" for name in names] for entry in shown)
     thinned = f"\n\nOne epoch in {every}; all of them are in report.json." if every > 1 else ""
     return _table(columns, rows) + thinned
+
+
+def _entry(name: str, value: float) -> str:
+    if name == "epoch":
+        return f"{value:.0f}"
+    return whole(value) if name == "seconds" or not abs(value) < 100 else f"{value:.4f}"
 
 
 def _speed(record: Record) -> str:
