@@ -25,7 +25,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the workers, see workers.process.threads; before torch
+from workers.hardware import cores
+from workers.process import threads
+
+os.environ.update(threads(cores()))  # as in the workers; before torch
 os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # each run pays for its own compilation
 
 import torch
@@ -124,6 +127,7 @@ class Bench:
             return
         whole_s = time.perf_counter() - begin
         torch.compiler.reset()
+        torch.set_num_threads(cores())  # whatever the run has set
         if not self.target:
             self.target = REACH * fitted.best[task.metric]
         outside_s = whole_s - fitted.record.seconds  # what the record counts as no stage came before the first epoch
