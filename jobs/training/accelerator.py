@@ -29,6 +29,7 @@ def accelerator(options: Acceleration, device: torch.device, seat: Seat = ALONE)
     if precision == "fp16" and device.type != "cuda":
         raise JobError(f"precision=fp16 needs a CUDA device and this is {device}: use fp32 or bf16")
     _forget()
+    threads = torch.get_num_threads()  # Accelerate takes some away for data parallelism, and does not give them back
     mode = options.compile if options.compile not in (None, "off") else None
     plugin = TorchDynamoPlugin(backend="inductor", mode=mode, dynamic=True) if mode else None
     with _environment(seat.environment()):
@@ -43,6 +44,7 @@ def accelerator(options: Acceleration, device: torch.device, seat: Seat = ALONE)
         finally:
             made.free_memory()
             _forget()
+            torch.set_num_threads(threads)
 
 
 def _forget() -> None:

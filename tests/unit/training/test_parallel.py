@@ -34,7 +34,7 @@ def children() -> list[psutil.Process]:
 @pytest.mark.parametrize("options", [{}, {"tokens": 40}], ids=str)
 def test_two_processes_have_the_loss_curve_of_one(options: dict[str, Any]) -> None:
     plan = Plan(epochs=3, batch=16, rate=1e-2, seed=5)
-    alone = run(plan=plan, walks=96, **options)
+    alone, threads = run(plan=plan, walks=96, **options), torch.get_num_threads()
     together = run(plan=plan, walks=96, processes=2, **options)
 
     assert [entry["loss"] for entry in together.history] == pytest.approx(
@@ -44,6 +44,7 @@ def test_two_processes_have_the_loss_curve_of_one(options: dict[str, Any]) -> No
     assert not children()
     assert not dist.is_initialized()
     assert "WORLD_SIZE" not in os.environ
+    assert torch.get_num_threads() == threads
 
 
 def test_a_last_batch_too_small_for_all_processes_is_left_out() -> None:
