@@ -69,7 +69,7 @@ def factorise(
     with the new parameters in the place of the old and with its moments, see jobs/training/moments.py.
     Returns the ranks of the layers that it changed, by name.
     """
-    ranks = {}
+    changed = {}
     for name, layer in _free(model).items():
         m, n = layer.weight.shape
         rank = _rank(ratio, m, n)
@@ -86,8 +86,8 @@ def factorise(
         if optimizer is not None:
             moments.carry(optimizer, layer.weight, thin.U.weight, thin.S, thin.V.weight)
         _put(model, name, thin)
-        ranks[name] = thin.rank
-    return ranks
+        changed[name] = thin.rank
+    return changed
 
 
 def dense(model: nn.Module) -> list[str]:
@@ -149,7 +149,7 @@ class Schedule:
 
         The same (seed, weights, epoch) give the same form, and a model that has it already is not touched: a resume may
         call it again. Groups of the optimizer keep their rates: the factors are scaled so that at the same rate
-        their product moves as the dense weight would, see `_thin`.
+        their product moves as the dense weight would, see `_thin`. A weight decay pulls at each of the three factors.
         """
         stage = (epoch - 1) // self.third
         if self.mode == "off" or (self.mode == "progressive" and stage == 0):
