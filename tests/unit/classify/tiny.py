@@ -24,11 +24,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def encoder(layers: int = 3, seed: int = 0) -> Encoder:
-    torch.manual_seed(seed)
+def encoder(layers: int = 3, dropout: float = 0.1) -> Encoder:
+    torch.manual_seed(0)
     shape = BertConfig(
         vocab_size=4 + len(WORDS), hidden_size=32, num_hidden_layers=layers, num_attention_heads=4,
         intermediate_size=64, max_position_embeddings=64, pad_token_id=0,
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
     )  # fmt: skip
     return Encoder("tiny", BertModel(shape, add_pooling_layer=False), tokenizer())
 
