@@ -41,7 +41,7 @@ class Parameters:
     power_iterations: int = 1
     sparse: bool = False  # a sparse random projection
     min_size: int = 32  # of the smaller side; smaller matrices are left out
-    embeddings: bool = False  # also gradients with rows of zeros, as those of rows that were not looked up
+    embeddings: bool = False  # also those of embeddings
 
     def __post_init__(self) -> None:
         for name in ("rank_ratio_proj", "rank_ratio_res", "energy", "flat"):
@@ -71,12 +71,14 @@ class Stabiliser:
         self.seconds = 0.0
         self._seed = seed
         self._hook: Any = None
-        self._skip: set[int] = set()
+        self._skip: set[int] | None = None
 
     def attach(self, optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> None:
-        """From now on before each step of the optimizer; with the model, its embeddings are known and left out."""
+        """From now on before each step of the optimizer. Embeddings are left out: with the model, its own; without, any
+        matrix most of whose rows are zeros, as those are that were not looked up (or are of units that died).
+        """
         self.detach()
-        self._skip = set() if model is None or self.parameters.embeddings else _embeddings(model)
+        self._skip = None if model is None else _embeddings(model)
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     def detach(self) -> None:
@@ -99,11 +101,19 @@ class Stabiliser:
         if not torch.isfinite(gradient.abs().amax()):
             gradient.zero_()
             self.counts["zeroed"] += 1
-        elif gradient.ndim == 2 and min(gradient.shape) >= self.parameters.min_size and id(parameter) not in self._skip:
+        elif gradient.ndim == 2 and min(gradient.shape) >= self.parameters.min_size and not self._looks_up(parameter):
             stable = self.stabilised(gradient)
             self.counts["flat" if stable is None else "changed"] += 1
             if stable is not None:
                 gradient.copy_(stable)
+
+    def _looks_up(self, parameter: nn.Parameter) -> bool:
+        if self.parameters.embeddings:
+            return False
+        if self._skip is not None:
+            return id(parameter) in self._skip
+        assert parameter.grad is not None
+        return bool((parameter.grad == 0).all(dim=1).float().mean() > 0.5)
 
     def stabilised(self, gradient: Tensor) -> Tensor | None:
         """The approximation of a gradient (m, n), never of a larger norm than it; None if it is better left alone.
@@ -113,8 +123,6 @@ class Stabiliser:
         p = self.parameters
         g = gradient.float()
         absolute = g.abs().sum(1, keepdim=True)  # (m, 1)
-        if not p.embeddings and bool((absolute == 0).float().mean() > 0.5):
-            return None
         sums = g.sum(1, keepdim=True)
         scale = torch.maximum(sums.abs(), LEAST_SUM * absolute).clamp(min=p.threshold)
         scale = torch.where(sums < 0, -scale, scale)

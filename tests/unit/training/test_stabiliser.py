@@ -84,14 +84,29 @@ def test_vectors_small_matrices_and_the_rows_of_an_embedding_are_left_alone() ->
     torch.testing.assert_close(-vector.detach(), torch.ones(40))
     torch.testing.assert_close(-small.detach(), decaying(31, 31))
     torch.testing.assert_close(-embedding.detach(), rows)
-    assert Stabiliser(Parameters(embeddings=True)).stabilised(rows) is not None
+    assert not stabiliser.counts
+
+
+def test_an_embedding_is_changed_where_that_is_asked_for() -> None:
+    rows = decaying()
+    rows[7:] = 0
+    _, optimizer = with_gradient(rows)
+    stabiliser = Stabiliser(Parameters(embeddings=True))
+    stabiliser.attach(optimizer)
+
+    optimizer.step()
+
+    assert stabiliser.counts == {"changed": 1}
 
 
 def test_with_a_model_its_embeddings_and_what_is_tied_to_them_are_left_alone() -> None:
     model = nn.Sequential(nn.Embedding(64, 64), nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False))
     model[2].weight = model[0].weight
+    dead = decaying(64, 64)
+    dead[20:] = 0  # of units that died: no embedding
     for parameter in model.parameters():
         parameter.grad = decaying(64, 64)
+    model[1].weight.grad = dead
     stabiliser = Stabiliser()
     stabiliser.attach(optimizer := torch.optim.SGD(model.parameters(), lr=1.0), model)
 
