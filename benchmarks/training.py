@@ -5,11 +5,12 @@
 The target of a task and seed is 99 % of the best validation metric of its first run with everything off; a run's time
 ends with the validation that reaches it, and choosing, caching features, compiling, batches and validations count.
 Everything off is run again after each two of the others; ratios are the mean of its times just before and after by the
-option's, and the median of the rounds; `whole_ratio` compares the whole trainings, which luck with an epoch more or
-less leaves alone. The first round runs all, later ones what was not slow, for as long as the minutes last.
-What takes twice as long as everything off is stopped. Trainings are shortened to what the minutes allow.
-Last line: {"options": {task: {option: {"ratio", "whole_ratio", "metric", "difference", …}}}, "auto_ratio": {task: …},
-"auto_chose": {task: …}, "low_rank_points": {task: …}, "not_run": {task: {option: reason}}}.
+option's, and the median of the rounds. `whole_ratio` compares the whole trainings, which luck with an epoch more or
+less leaves alone, and `cpu_ratio` their CPU time, which other work on the machine hardly touches.
+The first round runs all, later ones what was not slow, for as long as the minutes last. What takes twice as long as
+everything off is stopped. Trainings are shortened to what the minutes allow.
+Last line: {"options": {task: {option: {"ratio", "whole_ratio", "cpu_ratio", "metric", "difference", …}}},
+"auto_ratio": {task: …}, "auto_chose": {task: …}, "low_rank_points": {task: …}, "not_run": {task: {option: reason}}}.
 """
 
 from __future__ import annotations
@@ -57,9 +58,13 @@ class Run:
 
     seconds: float | None
     whole_s: float
+    cpu_s: float  # of this process and those that it started
     metric: float
     chose: dict[str, Any]
     low_rank: int  # layers that are
+
+
+Value = Callable[[Run], float | None]
 
 
 @dataclass
@@ -102,7 +107,7 @@ class Bench:
     def of(self, name: str) -> list[Run]:
         return [run for each, run in self.runs if each == name]
 
-    def ratio(self, name: str, value: Callable[[Run], float | None] = lambda run: run.seconds) -> float | None:
+    def ratio(self, name: str, value: Value) -> float | None:
         """Median of all-off's value by this one's, all-off's being the mean of the runs just before and just after."""
         found = []
         for place, (each, run) in enumerate(self.runs):
@@ -128,9 +133,9 @@ class Bench:
     def _one(self, name: str, options: Acceleration) -> bool:
         """Whether it ended, and was not stopped."""
         off = self.runs[0][1] if self.runs else None
-        limit = STOP * off.whole_s + START_S if off else 3600.0
+        limit = STOP * off.whole_s + START_S if off and name != "off" else 86_400.0
         task, plan = self._make()
-        begin = time.perf_counter()
+        begin, cpu_s = time.perf_counter(), -sum(os.times()[:4])
         try:
             with stopping(limit):
                 fitted = engine.fit(task, plan, options, CPU)
@@ -143,7 +148,7 @@ class Bench:
             self.not_run[name] = f"failed: {str(error).strip().splitlines()[0]}"
             print(f"  {name:22} {self.not_run[name]}", flush=True)
             return False
-        whole_s = time.perf_counter() - begin
+        whole_s, cpu_s = time.perf_counter() - begin, cpu_s + sum(os.times()[:4])
         torch.compiler.reset()
         torch.set_num_threads(cores())  # whatever the run has set
         if not self.target:
@@ -151,15 +156,15 @@ class Bench:
         outside_s = whole_s - fitted.record.seconds  # what the record counts as no stage came before the first epoch
         reached = (each["seconds"] + outside_s for each in fitted.history if each[task.metric] >= self.target)
         chose = {choice.option: choice.value for choice in fitted.record.choices}
-        made = Run(next(reached, None), whole_s, fitted.best[task.metric], chose, len(factorised.ranks(fitted.model)))
+        made = Run(
+            next(reached, None), whole_s, cpu_s, fitted.best[task.metric], chose, len(factorised.ranks(fitted.model))
+        )
         self.runs.append((name, made))
         said = "never" if made.seconds is None else f"{made.seconds:6.1f} s"
         stages = sorted(fitted.record.spent.items(), key=lambda each: -each[1])
         spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages)
-        print(
-            f"  {name:22} {said} to {self.target:.4f}, best {made.metric:.4f}; whole {whole_s:.1f} s ({spent})",
-            flush=True,
-        )
+        times = f"{said} to {self.target:.4f}, whole {whole_s:.1f} s, CPU {cpu_s:.1f} s"
+        print(f"  {name:22} {times}, best {made.metric:.4f} ({spent})", flush=True)
         return True
 
     def _make(self) -> tuple[Task, Plan]:
@@ -215,14 +220,13 @@ def told(benches: list[Bench]) -> dict[str, Any]:
     """One task's figures: medians over its seeds."""
     rows = {}
     for name in dict.fromkeys(name for bench in benches for name, _ in bench.runs):
-        ratios = [ratio for bench in benches if (ratio := bench.ratio(name)) is not None]
-        whole = [ratio for bench in benches if (ratio := bench.ratio(name, lambda run: run.whole_s)) is not None]
         runs = [run for bench in benches for run in bench.of(name)]
         ran = [bench for bench in benches if bench.of(name)]
         differences = [bench.of(name)[0].metric - bench.of("off")[0].metric for bench in ran]
         rows[name] = {
-            "ratio": round(statistics.median(ratios), 3) if ratios else None,
-            "whole_ratio": round(statistics.median(whole), 3) if whole else None,
+            "ratio": _over(benches, name, lambda run: run.seconds),
+            "whole_ratio": _over(benches, name, lambda run: run.whole_s),
+            "cpu_ratio": _over(benches, name, lambda run: run.cpu_s),
             "metric": round(statistics.mean(run.metric for run in runs), 4),
             "difference": round(statistics.mean(differences), 4),
             "whole_s": round(statistics.median(run.whole_s for run in runs), 1),
@@ -231,6 +235,11 @@ def told(benches: list[Bench]) -> dict[str, Any]:
         if "low rank" in name:
             rows[name]["layers"] = runs[0].low_rank
     return rows
+
+
+def _over(benches: list[Bench], name: str, value: Value) -> float | None:
+    found = [ratio for bench in benches if (ratio := bench.ratio(name, value)) is not None]
+    return round(statistics.median(found), 3) if found else None
 
 
 def main() -> None:
@@ -254,8 +263,8 @@ def main() -> None:
         rows = told(benches)
         for option, row in rows.items():
             ratio = "never" if row["ratio"] is None else f"{row['ratio']:.2f}x"
-            whole = f"{row['whole_ratio'] or 0:.2f}x"
-            print(f"{name:12} {option:22} {ratio:>7}, whole training {whole}   "
+            others = f"whole training {row['whole_ratio']:.2f}x, its CPU time {row['cpu_ratio']:.2f}x"
+            print(f"{name:12} {option:22} {ratio:>7}, {others}   "
                   f"metric {row['metric']:.4f} ({row['difference']:+.4f})")  # fmt: skip
         result["options"][name], result["not_run"][name] = rows, benches[0].not_run
         result["auto_ratio"][name] = rows["auto"]["ratio"]
