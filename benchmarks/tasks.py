@@ -24,4 +24,4 @@ def text(seed: int) -> tuple[Task, Plan]:
     data = docstrings(train=800)
     minilm = encoder.load(encoder.MINILM, data.train.texts)
     task = Teacher(data, minilm, freeze=4, max_length=64, seed=seed)
-    return task, Plan(epochs=3, batch=16, rate=3e-4, decay=0.01, seed=seed)
+    return task, Plan(epochs=3, batch=32, rate=5e-4, decay=0.01, seed=seed)
