@@ -277,7 +277,7 @@ def main() -> None:
                 spent = sum(run.step_ms) / 1000
                 print(f"{task}, seed {seed}, {name}: {run.metric:.4f}, {spent:.1f} s", file=sys.stderr, flush=True)
         rows = summary(runs)
-        print(f"\n{task}, {len(SEEDS)} seeds, {max(len(run.losses) for run in runs["clip + balanced"])} steps")
+        print(f"\n{task}, {len(SEEDS)} seeds, {max(len(run.losses) for run in runs['clip + balanced'])} steps")
         print(f"{'':18}{columns[0]:>9}" + "".join(f"{column:>18}" for column in columns[1:3])
               + "".join(f"{column:>11}" for column in columns[3:]))  # fmt: skip
         for arm, row in rows.items():
