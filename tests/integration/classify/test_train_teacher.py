@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,7 @@ def test_a_damaged_artifact_is_refused_in_one_line(trained: dict[str, Any], tmp_
 
 
 def test_a_model_of_low_rank_layers_loads_again(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def small(*args: Any) -> Schedule:
-        return Schedule(*args, min_size=8)
-
-    monkeypatch.setattr(factorised, "Schedule", small)
+    monkeypatch.setattr(factorised, "Schedule", partial(Schedule, min_size=8))
 
     made = run(train_teacher, **given, low_rank="full", rank_ratio=0.25)
 
