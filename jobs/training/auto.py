@@ -52,7 +52,7 @@ class _Chooser:
         self.choices: list[Choice] = []
 
     def choose(self, given: set[str]) -> None:
-        """In the order of what each can be expected to bring, while the budget lasts."""
+        """In the order of what each can be expected to bring, while the budget lasts; what may save much is tried."""
         deciders: dict[str, Callable[[], None]] = {
             "processes": self._processes, "cache_frozen": self._cache_frozen, "precision": self._precision,
             "tokens": self._tokens, "optimizer": self._optimizer, "micro_batch": self._micro_batch,
@@ -78,7 +78,7 @@ class _Chooser:
         if not (self._task.fixed and self._task.has_frozen):
             return
         probe, plain = self._probe, self._probe.sample
-        began = time.perf_counter()
+        began, before = time.perf_counter(), time.monotonic()
         kept = frozen.cached(self._task, plain, self._device)
         times = len(probe.lengths) / len(plain.lengths)
         once_s, need = (time.perf_counter() - began) * times, kept.flat.nbytes * times
@@ -91,6 +91,7 @@ class _Chooser:
         if saved_s <= 0:
             return self._leave("cache_frozen", f"computing the features takes {once_s:.0f} s and saves less", ms)
         probe.sample, self._step_s = kept, with_
+        self._until += time.monotonic() - before  # the measuring has paid for itself
         self._take("cache_frozen", True, f"saves {saved_s:.0f} s, the {once_s:.0f} s of computing them counted", ms)
 
     def _precision(self) -> None:
@@ -110,7 +111,7 @@ class _Chooser:
         if share < 0.1:
             return self._leave("tokens", f"{share:.0%} of the tokens are padding: little to gain")
         each = padded / len(batches)
-        self._try("tokens", [int(each / parts) for parts in (3, 6)])
+        self._try("tokens", [int(each / parts) for parts in (3, 6)], most=share)
 
     def _optimizer(self) -> None:
         self._try("optimizer", ["fused"])
@@ -157,9 +158,10 @@ class _Chooser:
     def _recompute(self) -> None:
         self._leave("recompute", "saves memory and costs time: ask for it when a batch does not fit")
 
-    def _try(self, option: str, values: list[Any], rounds: int = 3) -> None:
-        """The fastest value, if it is faster than what is in force."""
-        if time.monotonic() > self._until:
+    def _try(self, option: str, values: list[Any], rounds: int = 3, most: float = 0.0) -> None:
+        """The fastest value, if it is faster than what is in force; beyond the budget only if it may save `most`."""
+        steps = rounds * (len(values) + 1) + len(values)
+        if time.monotonic() > self._until and most * self._probe.steps < 2 * steps:
             return self._leave(option, f"not tried: choosing had taken {_BUDGET:.1%} of the time")
         tried = [self.now[option], *values]
         seconds = self._probe.compare([self.now | {option: value} for value in tried], rounds=rounds)

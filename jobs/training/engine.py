@@ -176,7 +176,7 @@ class Training:
                 loss, norm, rate = stepper.step(examples, ready, self._done + 1, share)
             self._step, self._done = self._step + 1, self._done + 1
             self._count(ready, loss)
-            self._tick()
+            self._tick(len(batches) * plan.epochs)
             if self._losses.are_due or self._step == len(batches):
                 self._losses.read(record, norm, rate)
             if self._leads and self._ctx is not None:

@@ -62,6 +62,8 @@ class Probe:
         self._open = ExitStack()
         self._key: Any = None
         self._steppers: dict[str, Stepper] = {}
+        self._warm: list[Stepper] = []
+        self._once_s = 0.0
         self._turn = 0
 
     def __enter__(self) -> Self:
@@ -83,8 +85,11 @@ class Probe:
         """Median seconds a step of each; in turns, so that whatever else runs here slows all of them."""
         samples = samples or [self.sample] * len(options)
         for each, sample in zip(options, samples, strict=True):
-            once = self._time(each, sample, 1)  # the first step makes the optimizer's state, and is no measure
-        count = min(10, max(1, math.ceil(_MEASURE_S / once)))
+            stepper = self._stepper(each)
+            if stepper not in self._warm:  # the first step makes the optimizer's state, and is no measure
+                self._once_s = self._time(each, sample, 1)
+                self._warm.append(stepper)
+        count = min(10, max(1, math.ceil(_MEASURE_S / self._once_s)))
         times = [[self._time(each, sample, count) for each, sample in zip(options, samples, strict=True)]
                  for _ in range(rounds)]  # fmt: skip
         return [statistics.median(column) for column in zip(*times, strict=True)]
@@ -125,5 +130,6 @@ class Probe:
 
     def _close(self) -> None:
         self._steppers.clear()
+        self._warm.clear()
         self._open.close()
         self._key = None

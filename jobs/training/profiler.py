@@ -15,18 +15,22 @@ from torch.profiler import ProfilerActivity, profile
 from jobs.training.record import Record
 
 _WAIT, _ACTIVE, _ROWS = 10, 3, 12
+_LEAST_S = 20.0  # of expected training: starting the profiler takes half a second and more
 
 
 @contextmanager
-def of(record: Record, device: torch.device, done: int) -> Iterator[Callable[[], None]]:
-    """Gives what to call after each step; fills the record's profile once. A training that goes on has had its own."""
+def of(record: Record, device: torch.device, done: int) -> Iterator[Callable[[int], None]]:
+    """Gives what to call after each step with the number of steps in all; fills the record's profile once.
+
+    A training that goes on has had its own, and a short one does without.
+    """
     taking: profile | None = None
     steps = 0
 
-    def tick() -> None:
+    def tick(total: int) -> None:
         nonlocal taking, steps
         steps += 1
-        if done or steps > _WAIT + _ACTIVE:
+        if done or steps > _WAIT + _ACTIVE or record.spent["step"] / steps * total < _LEAST_S:
             return
         with record.spending("profile"):
             if steps == _WAIT:

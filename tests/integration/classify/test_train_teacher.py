@@ -1,7 +1,6 @@
 """Training a teacher as a job: registry, artifact, report, gate, resume, and bad input said in one line."""
 
 import shutil
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from db.settings import settings
 from db.store import ArtifactStore
 from jobs.classify.artifact import load_model
 from jobs.classify.tasks import train_teacher
-from jobs.training import engine, factorised, profiler, report
+from jobs.training import engine, factorised, report
 from jobs.training.factorised import Schedule
 from tests.integration.recommend.running import claim, once, run
 from tests.unit.classify import tiny
@@ -44,8 +43,7 @@ def trained(services: Path, source: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def given(clean_db: Path, source: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The parameters, where profiles and reports are not looked at: these take longer than a tiny training."""
-    monkeypatch.setattr(profiler, "of", lambda *_: nullcontext(lambda: None))
+    """The parameters, where reports are not looked at: one takes longer than a tiny training."""
     monkeypatch.setattr(report, "keep", lambda *_: None)
     return source
 

@@ -1,13 +1,12 @@
 """The teacher in the training engine: whatever is done to make it fast, it is the same training."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 
 from jobs.classify.teacher import Teacher
-from jobs.training import engine, profiler
+from jobs.training import engine
 from jobs.training.options import Acceleration
 from jobs.training.task import Plan
 from tests.unit.classify import tiny
@@ -18,12 +17,6 @@ def fit(**options: Any) -> engine.Fitted:
     teacher = Teacher(tiny.dataset(train=48, dev=16), tiny.encoder(dropout=0), freeze=1, dropout=0)
     asked = Acceleration(acceleration="off", **options)
     return engine.fit(teacher, Plan(epochs=2, batch=16, rate=3e-3), asked, torch.device("cpu"))
-
-
-@pytest.fixture(autouse=True)
-def without_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A profile takes longer than these trainings."""
-    monkeypatch.setattr(profiler, "of", lambda *_: nullcontext(lambda: None))
 
 
 @pytest.mark.parametrize(
