@@ -1,14 +1,14 @@
 """Training with each acceleration option alone, all that helped together, and `auto`: time to the same metric as off.
 
-    python -m benchmarks.training [--only recommender] [--rounds 3] [--seeds 1] [--minutes 15] [--option tokens]
+    python -m benchmarks.training [--only recommender] [--rounds 1] [--seeds 1] [--minutes 15] [--option tokens]
 
 The target of a task and seed is 99 % of the best validation metric of its first run with everything off; a run's time
 ends with the validation that reaches it, and choosing, caching features, compiling, batches and validations count.
-Everything off is run again after each two of the others; ratios are the mean of its times just before and after by the
-option's, and the median of the rounds. `whole_ratio` compares the whole trainings, which luck with an epoch more or
-less leaves alone, and `cpu_ratio` their CPU time, which other work on the machine hardly touches.
-The first round runs all, later ones what was not slow, for as long as the minutes last. What takes twice as long as
-everything off is stopped. Trainings are shortened to what the minutes allow.
+`auto` and progressive low rank train to the end, in `rounds` rounds; the others as many epochs as the minutes allow,
+beside an all-off of as many. Everything off is run again after each two; ratios are the mean of its times just before
+and after by the option's, and the median of the rounds. `whole_ratio` compares the whole trainings, which luck with an
+epoch more or less leaves alone, and `cpu_ratio` their CPU time, which other work on the machine hardly touches.
+What takes twice as long as everything off is stopped.
 Last line: {"options": {task: {option: {"ratio", "whole_ratio", "cpu_ratio", "metric", "difference", …}}},
 "auto_ratio": {task: …}, "auto_chose": {task: …}, "low_rank_points": {task: …}, "not_run": {task: {option: reason}}}.
 """
@@ -44,12 +44,11 @@ from jobs.training.task import Plan, Task
 TASKS = ("recommender", "text")
 CPU = torch.device("cpu")
 REACH = 0.99  # of all-off's best metric
-SLOW = 1.5  # of all-off's time: one round is enough
 STOP, START_S = 2.0, 60.0  # times all-off's time, and what compiling may take before that counts
 BETWEEN = 2  # runs of other options between two with everything off
-EPOCHS = 4  # a training has at least
+EPOCHS = 2  # a training has at least
+WHOLE = ("auto", "progressive low rank")  # train to the end
 OFF = Acceleration(acceleration="off")
-NOT_TOGETHER = ("auto", "progressive low rank")
 
 
 @dataclass
@@ -76,33 +75,35 @@ class Bench:
     minutes: float
     target: float = 0.0
     epochs: int | None = None
-    until: float = 0.0
+    until: float = float("inf")
     runs: list[tuple[str, Run]] = field(default_factory=list)  # in the order in which they were made
     not_run: dict[str, str] = field(default_factory=dict)
 
-    def measure(self, rounds: int, only: Collection[str] = ()) -> None:
-        """All that can be run here, or `only` these."""
-        self.until = time.perf_counter() + 60 * self.minutes
+    def measure(self, rounds: int, *, whole: bool, only: Collection[str] = ()) -> None:
+        """Those that train to the end, or the others; or `only` these of them."""
         self.epochs = 1
         task, plan = self._make()
         options, self.not_run = variants(task, plan)
-        if only:
-            options = {name: each for name, each in options.items() if name in only}
+        options = {
+            name: each for name, each in options.items() if (name in WHOLE) == whole and name in (only or options)
+        }
+        if not options:
+            return
         begin = time.perf_counter()
         engine.fit(task, plan, OFF, CPU)  # allocators and kernels warm up
         epoch_s = time.perf_counter() - begin
-        whole = getattr(tasks, self.name)(self.seed)[1].epochs
-        count = 1.7 * len(options) + 3  # slow ones take longer, fast ones have another round, all-off is in between
-        self.epochs = min(whole, max(EPOCHS, int(60 * self.minutes / count / epoch_s)))
-        print(f"{self.name}, seed {self.seed}: {task.name}, batches of {plan.batch}, {self.epochs} epochs of {whole}, "
-              f"so that {self.minutes:g} minutes hold the options", flush=True)  # fmt: skip
+        self.epochs = most = getattr(tasks, self.name)(self.seed)[1].epochs
+        if not whole:
+            self.until = time.perf_counter() + 60 * self.minutes
+            count = 1.7 * len(options) + 3  # slow ones take longer, all-off is in between
+            self.epochs = min(most, max(EPOCHS, int(60 * self.minutes / count / epoch_s)))
+        print(f"{self.name}, seed {self.seed}: {task.name}, batches of {plan.batch}, {self.epochs} epochs of {most}",
+              flush=True)  # fmt: skip
         self._one("off", OFF)
-        self._round(options)
-        if not only and (together := self._together(options)) is not None:
-            options["together"] = together
+        for _ in range(rounds if whole else 1):
+            self._round(options)
+        if not (whole or only) and (together := self._together(options)) is not None:
             self._round({"together": together})
-        for _ in range(1, rounds):
-            self._round({name: each for name, each in options.items() if self._is_fast(name)})
 
     def of(self, name: str) -> list[Run]:
         return [run for each, run in self.runs if each == name]
@@ -175,7 +176,7 @@ class Bench:
 
     def _together(self, options: dict[str, Acceleration]) -> Acceleration | None:
         """All options that made the first round's run faster by themselves and leave the model as it is."""
-        gain = {name: self.ratio(name, lambda run: run.whole_s) or 0 for name in options if name not in NOT_TOGETHER}
+        gain = {name: self.ratio(name, lambda run: run.whole_s) or 0 for name in options}
         faster = sorted((name for name, each in gain.items() if each > 1 / 0.97), key=gain.__getitem__)
         values: dict[str, Any] = {}
         for name in faster:  # of two values for one option the faster one's stays
@@ -185,13 +186,9 @@ class Bench:
         print(f"  together: {', '.join(faster) or 'nothing was faster alone'}", flush=True)
         return Acceleration(acceleration="off", **values) if len(faster) > 1 else None
 
-    def _is_fast(self, name: str) -> bool:
-        runs = self.of(name)
-        return bool(runs) and runs[0].whole_s <= SLOW * self.of("off")[0].whole_s
-
     def _has_time(self, name: str) -> bool:
         (run, *_) = self.of(name) or self.of("off")
-        if (name == "auto" and not self.of(name)) or time.perf_counter() + run.whole_s <= self.until:
+        if time.perf_counter() + run.whole_s <= self.until:
             return True
         if not self.of(name):
             self.not_run.setdefault(name, "no time was left: give more --minutes")
@@ -247,9 +244,9 @@ def _over(benches: list[Bench], name: str, value: Value) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=sorted(TASKS), help="one task")
-    parser.add_argument("--rounds", type=int, default=3, help="at most (default 3)")
+    parser.add_argument("--rounds", type=int, default=1, help="of those that train to the end (default 1)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 42 on (default 1)")
-    parser.add_argument("--minutes", type=float, default=15, help="about how long in all (default 15)")
+    parser.add_argument("--minutes", type=float, default=15, help="for the single options (default 15)")
     parser.add_argument("--option", action="append", default=[], help="this one alone; may be repeated")
     given = parser.parse_args()
     only = {"auto", *given.option} if given.option else set()
@@ -259,18 +256,20 @@ def main() -> None:
     }
     for name in names:
         minutes = given.minutes / len(names) / given.seeds
-        benches = [Bench(name, seed, minutes) for seed in range(42, 42 + given.seeds)]
-        for bench in benches:
-            bench.measure(given.rounds, only)
-        rows = told(benches)
+        whole, short = ([Bench(name, seed, minutes) for seed in range(42, 42 + given.seeds)] for _ in range(2))
+        for bench in whole:
+            bench.measure(given.rounds, whole=True, only=only)
+        for bench in short:
+            bench.measure(given.rounds, whole=False, only=only)
+        rows = told(short) | told(whole)
         for option, row in rows.items():
             ratio = "never" if row["ratio"] is None else f"{row['ratio']:.2f}x"
             others = f"whole training {row['whole_ratio']:.2f}x, its CPU time {row['cpu_ratio']:.2f}x"
             print(f"{name:12} {option:22} {ratio:>7}, {others}   "
                   f"metric {row['metric']:.4f} ({row['difference']:+.4f})")  # fmt: skip
-        result["options"][name], result["not_run"][name] = rows, benches[0].not_run
+        result["options"][name], result["not_run"][name] = rows, whole[0].not_run | short[0].not_run
         result["auto_ratio"][name] = rows["auto"]["ratio"]
-        result["auto_chose"][name] = benches[0].of("auto")[0].chose
+        result["auto_chose"][name] = whole[0].of("auto")[0].chose
         if low := rows.get("progressive low rank"):
             result["low_rank_points"][name] = round(100 * low["difference"], 2)
     print(json.dumps(result))

@@ -54,7 +54,8 @@ class TrainTeacher(Source, Acceleration):
     seed: int = Field(default=42, ge=0, lt=2**31)
 
 
-@job("classify.train_teacher", params=TrainTeacher, queue="gpu", time_limit=24 * 3600)
+# Ten attempts: each goes on from the last one's checkpoint.
+@job("classify.train_teacher", params=TrainTeacher, queue="gpu", max_attempts=10, time_limit=24 * 3600)
 def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
     from jobs.classify.train import train_teacher
 

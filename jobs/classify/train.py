@@ -49,16 +49,16 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
     objection, other = _compare(ctx, over, task.data, metrics["dev"]) if over else (None, None)
     metrics |= {"in_use": other} if other else {}
     ctx.progress(1, 2, stage="store")
+    facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "encoder": task.encoder.name}
+    lineage = {"report": report.keep(ctx, fitted.record, f"{task.encoder.name} on {task.data.name}", facts)}
     with ctx.store.scratch() as folder:
         artifact.save_model(folder, task, fitted, plan, metrics)
-        model = publish(ctx, folder, name, artifact.KIND, metrics, over=over, objection=objection)
-    facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "encoder": task.encoder.name}
+        model = publish(ctx, folder, name, artifact.KIND, metrics, lineage=lineage, over=over, objection=objection)
     return result(model) | {
         "name": name,
         "encoder": task.encoder.name,
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,
-        "report": report.keep(ctx, fitted.record, f"{task.encoder.name} on {task.data.name}", facts),
         "warnings": warnings,
         "device": str(task.model.head.weight.device),
         "seconds": round(time.perf_counter() - started, 3),

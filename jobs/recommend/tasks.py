@@ -98,7 +98,8 @@ def import_data(ctx: Context, params: ImportData) -> dict[str, Any]:
     return import_data(ctx, params)
 
 
-@job("recommend.train", params=Train, queue="gpu", time_limit=24 * 3600)
+# Ten attempts: each goes on from the last one's checkpoint.
+@job("recommend.train", params=Train, queue="gpu", max_attempts=10, time_limit=24 * 3600)
 def train(ctx: Context, params: Train) -> dict[str, Any]:
     from jobs.recommend.train import train
 

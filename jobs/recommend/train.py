@@ -60,14 +60,15 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     over = in_use(ctx, MODEL)
     metrics |= {"in_use": _measure(ctx, over, split)} if over else {}
     ctx.progress(1, 2, stage="store")
+    facts = {"metric": METRIC, "best_epoch": fitted.best_epoch}
+    lineage = {"report": report.keep(ctx, fitted.record, f"{recipe.architecture} on {data.name}", facts)}
     with ctx.store.scratch() as folder:
         artifact.save_model(folder, fitted, recipe, data, metrics)
         said = _objection(metrics, over)
-        model = publish(ctx, folder, MODEL, MODEL, metrics, over=over, objection=said)
+        model = publish(ctx, folder, MODEL, MODEL, metrics, lineage=lineage, over=over, objection=said)
         return result(model) | {
             "epochs": len(fitted.history),
             "best_epoch": fitted.best_epoch,
-            "report": report.keep(ctx, fitted.record, f"{recipe.architecture} on {data.name}"),
             "device": str(fitted.model.item.weight.device),
             "seconds": round(time.perf_counter() - started, 3),
         }

@@ -25,7 +25,8 @@ OFF: dict[str, Any] = {
     "compile": "off", "on_device": False, "recompute": False, "cache_frozen": False, "processes": 1,
 }  # fmt: skip
 
-_BUDGET = 0.025  # of the time that the training is expected to take
+_BUDGET = 0.04  # of the steps that the training is expected to take
+_MOSTLY_PADDING = 0.5  # of the tokens, from which a CPU need not measure that leaving them out is faster
 _GAIN = 0.95  # a candidate that takes more of the time than this is not worth a change, or it is noise
 _COMPILE_S = 90.0  # what compiling costs before the first fast step, at least
 _SHARE = 0.25  # of the free memory may be taken by what is kept for speed
@@ -49,18 +50,18 @@ class _Chooser:
     def __init__(self, task: Task, plan: Plan, device: torch.device, probe: Probe, now: dict[str, Any]) -> None:
         self._task, self._plan, self._device, self._probe = task, plan, device, probe
         self.now = now
+        self._step_s = 0.0  # of what is in force; 0: not measured yet
         self.choices: list[Choice] = []
 
     def choose(self, given: set[str]) -> None:
-        """In the order of what each can be expected to bring, while the budget lasts; what may save much is tried."""
+        """In the order of what each can be expected to bring, while the budget lasts."""
         deciders: dict[str, Callable[[], None]] = {
-            "processes": self._processes, "cache_frozen": self._cache_frozen, "precision": self._precision,
-            "tokens": self._tokens, "optimizer": self._optimizer, "micro_batch": self._micro_batch,
+            "processes": self._processes, "tokens": self._tokens, "cache_frozen": self._cache_frozen,
+            "precision": self._precision, "optimizer": self._optimizer, "micro_batch": self._micro_batch,
             "on_device": self._on_device, "loader": self._loader, "compile": self._compile,
             "recompute": self._recompute,
         }  # fmt: skip
-        (self._step_s,) = self._probe.compare([self.now], rounds=1)  # its first step loads what any training loads
-        self._until = time.monotonic() + _BUDGET * self._expected_s
+        self._left = _BUDGET * self._probe.steps
         for option, decide in deciders.items():
             if option not in given:
                 decide()
@@ -68,6 +69,8 @@ class _Chooser:
     @property
     def _expected_s(self) -> float:
         """Of the whole training's steps."""
+        if not self._step_s:
+            (self._step_s,) = self._probe.compare([self.now], rounds=1)
         return self._step_s * self._probe.steps
 
     def _processes(self) -> None:
@@ -75,23 +78,24 @@ class _Chooser:
             self._take("processes", torch.cuda.device_count(), "a process for each GPU that this worker sees")
 
     def _cache_frozen(self) -> None:
+        """Always looked at, since it takes little more than a step to know."""
         if not (self._task.fixed and self._task.has_frozen):
             return
         probe, plain = self._probe, self._probe.sample
-        began, before = time.perf_counter(), time.monotonic()
-        kept = frozen.cached(self._task, plain, self._device)
         times = len(probe.lengths) / len(plain.lengths)
+        self._task.features(plain.batch(probe.batches[0]).to(self._device))  # its first call loads and allocates
+        began = time.perf_counter()
+        kept = frozen.cached(self._task, plain, self._device)
         once_s, need = (time.perf_counter() - began) * times, kept.flat.nbytes * times
         if need > _SHARE * psutil.virtual_memory().available:
             said = f"the features would take {need / 2**30:.1f} GB, too much of this machine's memory"
             return self._leave("cache_frozen", said)
-        without, with_ = probe.compare([self.now, self.now | {"cache_frozen": True}], [plain, kept])
+        without, with_ = probe.compare([self.now, self.now], [plain, kept], rounds=1 if self._left < 6 else 3)
         ms = _ms({False: without, True: with_})
         saved_s = (without - with_) * probe.steps - once_s
         if saved_s <= 0:
             return self._leave("cache_frozen", f"computing the features takes {once_s:.0f} s and saves less", ms)
         probe.sample, self._step_s = kept, with_
-        self._until += time.monotonic() - before  # the measuring has paid for itself
         self._take("cache_frozen", True, f"saves {saved_s:.0f} s, the {once_s:.0f} s of computing them counted", ms)
 
     def _precision(self) -> None:
@@ -110,8 +114,12 @@ class _Chooser:
         share = order.padding(batches, lengths) / max(padded, 1)
         if share < 0.1:
             return self._leave("tokens", f"{share:.0%} of the tokens are padding: little to gain")
-        each = padded / len(batches)
-        self._try("tokens", [int(each / parts) for parts in (3, 6)], most=share)
+        # Small enough to be of like rows, large enough to keep the cores busy.
+        longest, each = int(self._probe.lengths.max()), padded / len(batches)
+        values = sorted({max(longest, int(each / parts)) for parts in (3, 6)}, reverse=True)
+        if self._device.type != "cpu" or share < _MOSTLY_PADDING or self._can_afford(values, 3):
+            return self._try("tokens", values)
+        self._take("tokens", values[-1], f"{share:.0%} of the tokens are padding: too few steps to measure the rest")
 
     def _optimizer(self) -> None:
         self._try("optimizer", ["fused"])
@@ -131,7 +139,7 @@ class _Chooser:
         self._take("on_device", True, f"the data fits: {need / 2**30:.1f} of the {free / 2**30:.1f} GB free")
 
     def _loader(self) -> None:
-        share = self._probe.prepare_s(self.now) / self._step_s
+        share = self._probe.prepare_s(self.now) * self._probe.steps / self._expected_s
         if share < 0.05:
             return self._leave("loader", f"preparing a batch takes {share:.1%} of a step")
         threads = 1 if self._device.type == "cpu" else 2
@@ -158,11 +166,14 @@ class _Chooser:
     def _recompute(self) -> None:
         self._leave("recompute", "saves memory and costs time: ask for it when a batch does not fit")
 
-    def _try(self, option: str, values: list[Any], rounds: int = 3, most: float = 0.0) -> None:
-        """The fastest value, if it is faster than what is in force; beyond the budget only if it may save `most`."""
-        steps = rounds * (len(values) + 1) + len(values)
-        if time.monotonic() > self._until and most * self._probe.steps < 2 * steps:
-            return self._leave(option, f"not tried: choosing had taken {_BUDGET:.1%} of the time")
+    def _can_afford(self, values: list[Any], rounds: int) -> bool:
+        return self._left >= rounds * (len(values) + 1) + len(values)
+
+    def _try(self, option: str, values: list[Any], rounds: int = 3) -> None:
+        """The fastest value, if it is faster than what is in force."""
+        if not self._can_afford(values, rounds):
+            return self._leave(option, f"not measured: it would take more than {_BUDGET:.0%} of all steps")
+        self._left -= rounds * (len(values) + 1) + len(values)
         tried = [self.now[option], *values]
         seconds = self._probe.compare([self.now | {option: value} for value in tried], rounds=rounds)
         ms = _ms(dict(zip(tried, seconds, strict=True)))

@@ -49,9 +49,9 @@ class Fitted:
 
     @property
     def best(self) -> dict[str, float]:
-        """The best epoch's metrics, and its loss."""
+        """The best epoch's metrics."""
         entry = self.history[self.best_epoch - 1]
-        return {name: value for name, value in entry.items() if name not in ("epoch", "seconds")}
+        return {name: value for name, value in entry.items() if name not in ("epoch", "seconds", "loss")}
 
 
 def fit(task: Task, plan: Plan, options: Acceleration, device: torch.device, ctx: Context | None = None) -> Fitted:
@@ -77,6 +77,7 @@ class Training:
         self._identity = {"task": task.fingerprint(), "plan": asdict(plan), "options": asked}
         batcher = memory.Batcher if ctx is None else partial(memory.batcher, ctx)
         self._sizes = batcher(f"{task.name} training", device)
+        self._fits: int | None = None
         self._record = Record(device=devices.kind(device))
         self._epoch, self._step, self._done = 1, 0, 0
         self._best: dict[str, Tensor] = {}
@@ -90,8 +91,13 @@ class Training:
 
     def fit(self) -> Fitted:
         """Train with all processes that the options name; this one leads."""
+        if self._options.cache_frozen and not (self._task.has_frozen and self._task.fixed):
+            why = "has no frozen layers" if not self._task.has_frozen else "has other examples each epoch"
+            raise JobError(f"{self._task.name} {why}: leave cache_frozen out")
         state = self._load()
         if state is None or state.record.device != self._record.device:
+            if self._ctx is not None:
+                self._ctx.progress(0, 1, stage="choose")
             with self._record.spending("choose"):
                 self._options, choices = auto.choose(self._task, self._plan, self._options, self._device, self._sizes)
             self._record.choices = choices
@@ -140,6 +146,9 @@ class Training:
                         stepper.rewrap()
                         self._best, self._best_epoch = {}, self._epoch - 1  # what is wanted is the best of this form
                     self._run_epoch(stepper)
+        if options.low_rank != "off" and not factorised.ranks(task.model):
+            said = "no layer was changed: they are too small or their spectra too flat"
+            self._record.events.append(f"low_rank={options.low_rank}: {said}")
 
     def _tell_of(self, stabiliser: Stabiliser) -> None:
         stabiliser.detach()
@@ -216,9 +225,6 @@ class Training:
         with self._record.spending("data"):
             examples = self._task.epoch(epoch)
         if self._options.cache_frozen:
-            if not (self._task.has_frozen and self._task.fixed):
-                why = "has no frozen layers" if not self._task.has_frozen else "has other examples each epoch"
-                raise JobError(f"{self._task.name} {why}: leave cache_frozen out")
             with self._record.spending("features"):
                 examples = frozen.cached(self._task, examples, self._device, self._tell_features)
         if self._options.on_device:
@@ -234,6 +240,9 @@ class Training:
         record.targets += ready.targets
         record.tokens += sum(batch.tokens for batch in ready.batches)
         record.padding += ready.padding
+        if self._sizes.fits != self._fits:
+            self._fits = self._sizes.fits
+            record.events.append(f"step {self._done}: no more than {self._fits} rows fit into memory at once")
 
     def _tell(self, steps: int) -> None:
         assert self._ctx is not None

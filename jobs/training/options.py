@@ -57,7 +57,7 @@ class Acceleration(Params):
     stabiliser: Literal["off", "conservative", "balanced", "aggressive"] = Field(
         default="off", description="DBC-DAC: low-rank approximation of gradients."
     )
-    clip: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    clip: float = Field(default=1.0, ge=0, description="Largest norm of the gradient; 0: any.")
     checkpoint_s: float = Field(
         default=60, ge=0, description="Seconds between checkpoints; the end of an epoch makes one too."
     )

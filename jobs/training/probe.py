@@ -21,7 +21,7 @@ from jobs.training.stepper import Stepper
 from jobs.training.task import Batch, Examples, Plan, Task
 
 Array = np.ndarray[Any, Any]
-_BATCHES = 4  # that are taken as a sample of the epoch
+_BATCHES = 3  # that are taken as a sample of the epoch
 _MEASURE_S = 0.05  # a measurement is no shorter: clocks and caches need some time
 
 
@@ -54,7 +54,7 @@ class Probe:
         self._task, self._plan, self._options, self._device, self._sizes = task, plan, options, device, sizes
         examples = task.epoch(1)
         self.lengths = examples.lengths
-        chosen = order.batches(self.lengths, plan.batch, np.random.default_rng((plan.seed, 1)))[:_BATCHES]
+        chosen = _typical(order.batches(self.lengths, plan.batch, np.random.default_rng((plan.seed, 1))), self.lengths)
         self.sample: Examples = Subset(examples, np.concatenate(chosen)) if chosen else Subset(examples, np.arange(0))
         ends = np.cumsum([len(rows) for rows in chosen])
         self.batches = [np.arange(end - len(rows), end) for rows, end in zip(chosen, ends, strict=True)]
@@ -133,3 +133,11 @@ class Probe:
         self._warm.clear()
         self._open.close()
         self._key = None
+
+
+def _typical(batches: list[Array], lengths: Array) -> list[Array]:
+    """The batches in the middle, by what they take when they are padded: a few at random would be of any size."""
+    sizes = [lengths[rows].max() * len(rows) for rows in batches]
+    ranked = [batches[number] for number in np.argsort(sizes, kind="stable")]
+    begin = max(0, (len(ranked) - _BATCHES) // 2)
+    return ranked[begin : begin + _BATCHES]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write two lines to stderr for each profile
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from jobs.training.record import Record
 
-_WAIT, _ACTIVE, _ROWS = 10, 3, 12
-_LEAST_S = 20.0  # of expected training: starting the profiler takes half a second and more
+_WAIT, _ACTIVE, _ROWS = 10, 2, 12
+_LEAST_S = 60.0  # of expected training: starting the profiler takes half a second and more
 
 
 @contextmanager

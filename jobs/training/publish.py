@@ -32,10 +32,11 @@ def publish(
     over: Model | None,
     objection: str | None,
 ) -> Model:
-    """The next version of `name`. `over`: the version in use that it was compared with, None if there was none.
+    """The next version of `name`.
 
-    `objection`: why it must not come into use by itself; it is kept as the lineage's "note". Another training that
-    ended in the meantime keeps its place too.
+    `lineage`: what it came from, and the digest of its training's "report". `over`: the version in use that it was
+    compared with, None if there was none. `objection`: why it must not come into use by itself; it is kept as the
+    lineage's "note". Another training that ended in the meantime keeps its place too.
     """
     said = f"not taken into use: {objection}; `gristmill models promote {name} VERSION` does so all the same"
     note = said if objection else None
@@ -65,5 +66,6 @@ def result(model: Model) -> dict[str, Any]:
         "is_current": model.is_current,
         "note": model.lineage.get("note"),
         "artifact": model.artifact_digest,
+        "report": model.lineage.get("report"),
         "metrics": model.metrics,
     }

@@ -49,9 +49,10 @@ def test_two_processes_and_loader_threads_work_in_a_pool_process(worker: Process
     alone = enqueue(data=str(events), **options).get(timeout=120)
     together = enqueue(data=str(events), processes=2, **options).get(timeout=120)
 
-    report = ArtifactStore(settings().artifacts(), settings().home).fetch(together["report"])
-    assert json.loads((report / "report.json").read_text())["options"]["processes"] == 2
-    assert together["metrics"]["validation"]["loss"] == pytest.approx(alone["metrics"]["validation"]["loss"], rel=0.05)
+    store = ArtifactStore(settings().artifacts(), settings().home)
+    one, two = (json.loads((store.fetch(done["report"]) / "report.json").read_text()) for done in (alone, together))
+    assert two["options"]["processes"] == 2
+    assert two["epochs"][-1]["loss"] == pytest.approx(one["epochs"][-1]["loss"], rel=0.05)  # dropout draws otherwise
 
 
 def test_helpers_end_with_the_job_that_is_cancelled(worker: Process, events: Path) -> None:

