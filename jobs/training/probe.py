@@ -82,7 +82,13 @@ class Probe:
     def compare(
         self, options: Sequence[dict[str, Any]], samples: Sequence[Examples] | None = None, rounds: int = 3
     ) -> list[float]:
-        """Median seconds a step of each; in turns, so that whatever else runs here slows all of them."""
+        """Median seconds a step of each."""
+        return [statistics.median(column) for column in zip(*self.rounds(options, samples, rounds), strict=True)]
+
+    def rounds(
+        self, options: Sequence[dict[str, Any]], samples: Sequence[Examples] | None = None, rounds: int = 3
+    ) -> list[list[float]]:
+        """Seconds a step of each, by round; in turns, so that whatever else runs here slows all of them."""
         samples = samples or [self.sample] * len(options)
         for each, sample in zip(options, samples, strict=True):
             stepper = self._stepper(each)
@@ -90,9 +96,8 @@ class Probe:
                 self._once_s = self._time(each, sample, 1)
                 self._warm.append(stepper)
         count = min(10, max(1, math.ceil(_MEASURE_S / self._once_s)))
-        times = [[self._time(each, sample, count) for each, sample in zip(options, samples, strict=True)]
-                 for _ in range(rounds)]  # fmt: skip
-        return [statistics.median(column) for column in zip(*times, strict=True)]
+        return [[self._time(each, sample, count) for each, sample in zip(options, samples, strict=True)]
+                for _ in range(rounds)]  # fmt: skip
 
     def prepare_s(self, options: dict[str, Any]) -> float:
         """Seconds that it takes to prepare a step's batches."""
