@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from jobs.training import frozen, order
-from jobs.training.memory import Batcher
+from jobs.training.memory import Batcher, OutOfMemory
 from jobs.training.options import Acceleration
 from jobs.training.probe import Probe
 from jobs.training.record import Choice
@@ -43,7 +43,10 @@ def choose(
     with Probe(task, plan, options, device, sizes) as probe:
         chooser = _Chooser(task, plan, device, probe, decided)
         if probe.batches:
-            chooser.choose(set(options.given()))
+            try:
+                chooser.choose(set(options.given()))
+            except OutOfMemory as error:  # the candidates' optimizers are in memory beside one another
+                chooser.choices.append(Choice("acceleration", "off", f"no memory to measure the rest: {error}"))
     return options.model_copy(update=chooser.now), chooser.choices
 
 

@@ -99,7 +99,9 @@ class Training:
             if self._ctx is not None:
                 self._ctx.progress(0, 1, stage="choose")
             with self._record.spending("choose"):
-                self._options, choices = auto.choose(self._task, self._plan, self._options, self._device, self._sizes)
+                sizes = memory.Batcher(self._sizes.model, self._device)  # it needs more than training
+                sizes.fits = self._sizes.size(self._plan.batch)
+                self._options, choices = auto.choose(self._task, self._plan, self._options, self._device, sizes)
             self._record.choices = choices
         else:
             self._options = Acceleration.model_validate(state.options)

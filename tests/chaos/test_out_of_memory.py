@@ -90,7 +90,7 @@ def test_users_are_computed_in_little_memory_and_the_next_job_begins_with_what_f
 
 
 def test_a_training_keeps_its_batch_in_parts_that_fit(worker: Process, events: Path) -> None:
-    asked = {"data": str(events), "preset": "quick", "epochs": 1, "batch": 64}
+    asked = {"data": str(events), "preset": "quick", "epochs": 1, "batch": 64, "acceleration": "off"}
     ample, _ = squeezed("recommend.train", 10**12, **asked)
 
     first, noted = squeezed("recommend.train", ample["peak"] // 4, **asked)
