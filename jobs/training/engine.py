@@ -31,7 +31,7 @@ from jobs.training.loader import ahead
 from jobs.training.losses import Losses
 from jobs.training.options import Acceleration
 from jobs.training.parallel import ALONE, Seat, helpers
-from jobs.training.record import Record
+from jobs.training.record import NOT_METRICS, Record
 from jobs.training.stabiliser import Stabiliser
 from jobs.training.stepper import Ready, Stepper, recomputed
 from jobs.training.task import Examples, Plan, Task
@@ -51,7 +51,7 @@ class Fitted:
     def best(self) -> dict[str, float]:
         """The best epoch's metrics."""
         entry = self.history[self.best_epoch - 1]
-        return {name: value for name, value in entry.items() if name not in ("epoch", "seconds", "loss")}
+        return {name: value for name, value in entry.items() if name not in NOT_METRICS}
 
 
 def fit(task: Task, plan: Plan, options: Acceleration, device: torch.device, ctx: Context | None = None) -> Fitted:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any, Self
 
+NOT_METRICS = ("epoch", "seconds", "loss")  # of an epoch's entry; the others are the validation's
+
 
 @dataclass(frozen=True)
 class Point:

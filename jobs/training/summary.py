@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jobs.training.record import Record
+from jobs.training.record import NOT_METRICS, Record
 
 STAGE = "step"  # of `spent`: forward, backward and the optimizer
-_NOT_METRICS = ("epoch", "seconds", "loss")
 _SAID = {"True": "on", "False": "off", "None": "none"}  # the keys of a choice's milliseconds, which are text
 _EPOCHS = 40  # lines; more epochs are thinned out, report.json has them all
 
@@ -41,12 +40,12 @@ def markdown(record: Record, title: str, facts: Mapping[str, Any]) -> str:
 
 def metrics_of(record: Record) -> list[str]:
     """The names of the validation's metrics, in the order in which they were measured."""
-    return list(dict.fromkeys(name for entry in record.epochs for name in entry if name not in _NOT_METRICS))
+    return list(dict.fromkeys(name for entry in record.epochs for name in entry if name not in NOT_METRICS))
 
 
 def shares(record: Record) -> Iterator[tuple[str, float, float]]:
     """Stage, seconds and share of the whole, the longest first."""
-    total = sum(record.spent.values())
+    total = record.seconds
     for stage, seconds in sorted(record.spent.items(), key=lambda each: -each[1]):
         yield stage, seconds, seconds / total if total else 0.0
 
@@ -81,7 +80,7 @@ def said(value: Any) -> str:
 
 
 def _head(record: Record, facts: Mapping[str, Any]) -> str:
-    seconds = whole(sum(record.spent.values()))
+    seconds = whole(record.seconds)
     lines = {
         **facts,
         "device": record.device,
@@ -93,7 +92,7 @@ def _head(record: Record, facts: Mapping[str, Any]) -> str:
 
 
 def _epochs(record: Record) -> str:
-    names = [name for name in _NOT_METRICS if any(name in entry for entry in record.epochs)] + metrics_of(record)
+    names = [name for name in NOT_METRICS if any(name in entry for entry in record.epochs)] + metrics_of(record)
     every = math.ceil(len(record.epochs) / _EPOCHS) if record.epochs else 1
     last = len(record.epochs) - 1
     shown = [entry for number, entry in enumerate(record.epochs) if number % every == 0 or number == last]
@@ -110,7 +109,7 @@ def _entry(name: str, value: float) -> str:
 
 
 def _speed(record: Record) -> str:
-    steps, total = record.spent.get(STAGE, 0.0), sum(record.spent.values())
+    steps, total = record.spent.get(STAGE, 0.0), record.seconds
     counts = {"examples": record.examples, "targets": record.targets, "tokens": record.tokens}
     rows = [
         (name, whole(count / steps) if steps else "", whole(count / total) if total else "", f"{count:,}")

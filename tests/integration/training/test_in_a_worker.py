@@ -1,8 +1,6 @@
 """Trainings inside a real worker, whose pool processes are daemonic: helpers, loader threads, cancelling."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from celery.result import AsyncResult
 from db.settings import settings
 from db.store import ArtifactStore
 from jobs.recommend.tasks import train
+from tests.chaos.servers import until
 from tests.processes import Process
 from tests.rows import row
 
@@ -35,13 +34,6 @@ def helpers(worker: Process) -> list[psutil.Process]:
     """The processes that train along beside the worker's own."""
     found = psutil.Process(worker.popen.pid).children(recursive=True)
     return [each for each in found if "jobs.training.parallel" in " ".join(each.cmdline())]
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
 
 
 def test_two_processes_and_loader_threads_work_in_a_pool_process(worker: Process, events: Path) -> None:
