@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.classify.data import Dataset, Split
+from jobs.text.data import Dataset, Split
 
 _SMALLEST = 100  # texts of a class
 _DEV = 300

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jobs.classify import data as texts
 from jobs.recommend import data, fit
 from jobs.recommend.histories import Split, leave_one_out
+from jobs.text import data as texts
 from jobs.training import order
 from jobs.training.stabiliser import Parameters, Preset, Stabiliser
 

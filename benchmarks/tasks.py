@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.docstrings import docstrings
-from jobs.classify import encoder
-from jobs.classify.teacher import Teacher
 from jobs.recommend import data
 from jobs.recommend.fit import Recipe, Recommending
 from jobs.recommend.histories import leave_one_out
+from jobs.text import encoder
+from jobs.text.teacher import Teacher
 from jobs.training.task import Plan, Task
 
 

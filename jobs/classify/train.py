@@ -12,11 +12,11 @@ from broker.context import Context
 from broker.errors import JobError
 from db.artifact import Model
 from db.store import ArtifactError
-from jobs.classify import artifact, data, encoder
-from jobs.classify.data import Columns, Dataset, Split
-from jobs.classify.metrics import confusion, measure
 from jobs.classify.tasks import TrainTeacher
-from jobs.classify.teacher import Teacher
+from jobs.text import artifact, data, encoder
+from jobs.text.data import Columns, Dataset, Split
+from jobs.text.metrics import confusion, measure
+from jobs.text.teacher import Teacher
 from jobs.training import engine, report
 from jobs.training.device import resolve
 from jobs.training.memory import batcher

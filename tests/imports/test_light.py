@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "numpy", "transformers", "scipy", "pyarrow", "pandas", "safetensors", "onnxruntime", "accelerate",
-         "matplotlib")  # fmt: skip
+         "matplotlib", "onnx", "sklearn", "tokenizers")  # fmt: skip
 DECLARATIONS = sorted(f"jobs.{path.parent.name}.tasks" for path in ROOT.glob("jobs/*/tasks.py"))
 
 PROGRAM = """
@@ -48,6 +48,7 @@ def test_there_are_declarations_to_look_at() -> None:
         "db.store",
         "db.read",
         "jobs.recommend.cache",
+        "jobs.text.source",
         "jobs.training.options",
         "workers.runner",
         "workers.lease",

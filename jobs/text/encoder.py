@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from jobs.classify.data import DataError
+from jobs.text.data import DataError
 
 MINILM, SCRATCH, AUTO = "minilm", "scratch", "auto"
 UNKNOWN = 0.05  # of the tokens: with more, an encoder does not see what the texts say

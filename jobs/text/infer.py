@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jobs.classify.tokens import TextBatch
+from jobs.text.tokens import TextBatch
 from jobs.training.memory import Batcher
 from jobs.training.task import Examples
 

@@ -15,11 +15,11 @@ from transformers import (
     RobertaModel,
 )
 
-from jobs.classify import encoder as encoders
-from jobs.classify.network import Classifier
-from jobs.classify.teacher import Teacher
-from jobs.classify.tokens import tokenize
-from tests.unit.classify import tiny
+from jobs.text import encoder as encoders
+from jobs.text.network import Classifier
+from jobs.text.teacher import Teacher
+from jobs.text.tokens import tokenize
+from tests.unit.text import tiny
 
 
 def logits(teacher: Teacher, rows: list[int]) -> Tensor:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from jobs.classify.data import Columns, DataError, load
+from jobs.text.data import Columns, DataError, load
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jobs.classify import infer
-from jobs.classify.data import Dataset, Split
-from jobs.classify.encoder import Encoder
-from jobs.classify.metrics import measure
-from jobs.classify.network import Classifier
-from jobs.classify.tokens import TextBatch, Tokens, tokenize
+from jobs.text import infer
+from jobs.text.data import Dataset, Split
+from jobs.text.encoder import Encoder
+from jobs.text.metrics import measure
+from jobs.text.network import Classifier
+from jobs.text.tokens import TextBatch, Tokens, tokenize
 from jobs.training import frozen
 from jobs.training.task import Batch, Examples, Task
 

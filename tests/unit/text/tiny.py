@@ -9,8 +9,8 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from jobs.classify.data import Dataset, Split
-from jobs.classify.encoder import Encoder
+from jobs.text.data import Dataset, Split
+from jobs.text.encoder import Encoder
 
 WORDS = ("good", "fine", "nice", "bad", "poor", "ugly", "the", "book", "room", "很", "好", "差")
 CLASSES = ("positive", "negative")

