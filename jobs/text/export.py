@@ -1,0 +1,104 @@
+"""A torch classifier as an ONNX graph of free batch and length, checked number by number against torch."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jobs.text import runtime
+from jobs.text.artifact import Loaded
+
+DIFFERENCE = 1e-3  # of a logit, at most, between torch and the graph
+OPSET = 17
+_CHECKED = 64  # texts, of which batches of unlike lengths are made: the padded rows are what goes wrong
+_AXES = {"ids": {0: "batch", 1: "length"}, "mask": {0: "batch", 1: "length"}, "logits": {0: "batch"}}
+
+
+class ExportError(ValueError):
+    """A network that has no ONNX form, or whose ONNX form computes something else."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    difference: float  # largest of a logit from torch's
+    exporter: str  # "torchscript", or "dynamo" where torch has that no more
+
+
+def export(loaded: Loaded, path: Path, texts: Sequence[str], limit: float = DIFFERENCE) -> Exported:
+    """Writes the graph, ids and mask (B, L) int64 to logits (B, C), and checks it on real texts, `limit` at most.
+
+    Attention is written out ("eager") for the trace, as only then ONNX Runtime knows its layers again and fuses them;
+    torch's newer exporter gives graphs that do not fuse at all, measured. Raises ExportError.
+    """
+    model = copy.deepcopy(loaded.model).cpu().eval().requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "set_attn_implementation"):
+            module.set_attn_implementation("eager")
+    asked = loaded.manifest["reading"]
+    reader = runtime.Reader.of(loaded.tokenizer, asked["max_length"], asked["prefix"])
+    rows = reader.rows(list(texts[:_CHECKED]) or ["a"]).ids
+    sample = [torch.from_numpy(each) for each in runtime.padded([*rows[:3], *rows[:1]], reader.pad)]
+    used = _write(model, (sample[0], sample[1]), path)
+    return Exported(_check(model, path, rows, reader.pad, limit), used)
+
+
+def _write(model: nn.Module, sample: tuple[Tensor, Tensor], path: Path) -> str:
+    names: dict[str, Any] = {"input_names": ["ids", "mask"], "output_names": ["logits"], "opset_version": OPSET}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that this exporter is on its way out, and that it traces
+        try:
+            torch.onnx.export(model, sample, str(path), dynamo=False, dynamic_axes=_AXES, **names)
+            return "torchscript"
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ExportError(f"{_first(error)}: this network has no ONNX form, use it in torch's") from error
+        except (TypeError, ImportError, AttributeError) as error:
+            if importlib.util.find_spec("onnxscript") is None:
+                raise ExportError(
+                    f"torch {torch.__version__} has no TorchScript exporter any more ({_first(error)}): "
+                    "pip install onnxscript for the newer one, or take torch 2.13"
+                ) from error
+        try:
+            axes = {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name in ("ids", "mask")}
+            shapes = (axes["ids"], axes["mask"])
+            torch.onnx.export(
+                model, sample, str(path), dynamo=True, dynamic_shapes=shapes, external_data=False, **names
+            )
+        except Exception as error:  # the newer exporter's own errors are not public names
+            raise ExportError(f"{_first(error)}: this network has no ONNX form, use it in torch's") from error
+        return "dynamo"
+
+
+def _check(model: nn.Module, path: Path, rows: list[np.ndarray[Any, Any]], pad: int, limit: float) -> float:
+    """The largest difference, over batches of 1 and of many texts of unlike lengths."""
+    try:
+        session = runtime.session(path)
+    except Exception as error:  # onnxruntime's errors have no common type of their own
+        raise ExportError(
+            f"ONNX Runtime cannot run the graph ({_first(error)}): use the network in torch's form"
+        ) from error
+    largest = 0.0
+    for batch in [rows[begin : begin + 16] for begin in range(0, len(rows), 16)] + [rows[:1]]:
+        ids, mask = runtime.padded(batch, pad)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        found = runtime.run(session, ids, mask)
+        largest = max(largest, float(np.abs(found - expected).max()))
+    if not largest <= limit:
+        raise ExportError(
+            f"the ONNX graph's logits differ by {largest:.2g} from torch's, more than {limit:g}: it is refused"
+        )
+    return largest
+
+
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".:")
