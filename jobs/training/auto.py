@@ -171,13 +171,13 @@ class _Chooser:
         self._leave("recompute", "saves memory and costs time: ask for it when a batch does not fit")
 
     def _can_afford(self, values: list[Any], rounds: int) -> bool:
-        return self._left >= rounds * (len(values) + 1) + len(values)
+        return self._left >= _cost(values, rounds)
 
     def _try(self, option: str, values: list[Any], rounds: int = 3) -> None:
         """The fastest value, if it is faster than what is in force."""
         if not self._can_afford(values, rounds):
             return self._leave(option, f"not measured: it would take more than {_BUDGET:.0%} of all steps")
-        self._left -= rounds * (len(values) + 1) + len(values)
+        self._left -= _cost(values, rounds)
         tried = [self.now[option], *values]
         made = self._probe.rounds([self.now | {option: value} for value in tried], rounds=rounds)
         seconds = [statistics.median(column) for column in zip(*made, strict=True)]
@@ -196,6 +196,11 @@ class _Chooser:
 
     def _leave(self, option: str, why: str, ms: dict[str, float] | None = None) -> None:
         self.choices.append(Choice(option, self.now[option], why, ms or {}))
+
+
+def _cost(values: list[Any], rounds: int) -> int:
+    """Steps that comparing these with what is in force takes, the first one of each included."""
+    return rounds * (len(values) + 1) + len(values)
 
 
 def _ms(seconds: dict[Any, float]) -> dict[str, float]:
