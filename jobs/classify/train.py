@@ -52,7 +52,7 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
     facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "encoder": task.encoder.name}
     lineage = {"report": report.keep(ctx, fitted.record, f"{task.encoder.name} on {task.data.name}", facts)}
     with ctx.store.scratch() as folder:
-        artifact.save_model(folder, task, fitted, plan, metrics)
+        artifact.save_model(folder, task, fitted, plan, metrics, encoder=task.encoder.name)
         model = publish(ctx, folder, name, artifact.KIND, metrics, lineage=lineage, over=over, objection=objection)
     return result(model) | {
         "name": name,

@@ -1,7 +1,8 @@
-"""A trained classifier as a folder: an encoder in Hugging Face's form, the head, and a manifest; nothing is pickled.
+"""A trained classifier as a folder: weights, tokenizer and a manifest; nothing is pickled.
 
-encoder/        config.json, model.safetensors and the tokenizer: AutoModel reads it, and so does another training
-head.safetensors, manifest.json
+A transformer:  encoder/ with config.json, model.safetensors and the tokenizer, which AutoModel reads, and so does
+                another training; head.safetensors
+Other students: model.safetensors, tokenizer.json, tokenizer_config.json
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from jobs.text import infer
+from jobs.text import infer, students
 from jobs.text.encoder import bare, quiet
+from jobs.text.learner import Learner
 from jobs.text.network import Classifier
-from jobs.text.teacher import Teacher
 from jobs.text.tokens import tokenize
 from jobs.training import factorised, manifest
 from jobs.training.engine import Fitted
 from jobs.training.memory import Batcher
 from jobs.training.task import Plan
 
-KIND = "classify"
+KIND, TORCH = "classify", "torch"
 ENCODER, WEIGHTS, HEAD = "encoder", "model.safetensors", "head.safetensors"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 
@@ -37,7 +38,7 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 class Loaded:
     """A classifier ready for inference on its device."""
 
-    model: Classifier
+    model: nn.Module  # a Classifier, or a student's network
     tokenizer: PreTrainedTokenizerBase
     classes: tuple[str, ...]
     manifest: dict[str, Any]
@@ -52,52 +53,78 @@ class Loaded:
 
 
 def save_model(
-    folder: Path, task: Teacher, fitted: Fitted, plan: Plan, metrics: dict[str, dict[str, Any]]
+    folder: Path, task: Learner, fitted: Fitted, plan: Plan, metrics: dict[str, dict[str, Any]], **facts: Any
 ) -> dict[str, Any]:
-    """Write the folder and return its manifest; `metrics` maps "dev", "test" and others to values."""
-    (folder / ENCODER).mkdir(parents=True)
+    """Write the folder and return its manifest.
+
+    `metrics` maps "dev", "test" and others to values; `facts` are further JSON values for the manifest.
+    """
     model = task.model
-    encoder: Any = model.whole()
-    _save(encoder, folder / ENCODER / WEIGHTS)
-    encoder.config.save_pretrained(folder / ENCODER)
-    task.encoder.tokenizer.save_pretrained(folder / ENCODER)
-    _save(model.head, folder / HEAD)
-    facts = {
+    if isinstance(model, Classifier):
+        (folder / ENCODER).mkdir(parents=True)
+        encoder: Any = model.whole()
+        _save(encoder, folder / ENCODER / WEIGHTS)
+        encoder.config.save_pretrained(folder / ENCODER)
+        task.tokenizer.save_pretrained(folder / ENCODER)
+        _save(model.head, folder / HEAD)
+        parts: tuple[nn.Module, ...] = (encoder, model.head)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(model, folder / WEIGHTS)
+        task.tokenizer.save_pretrained(folder)
+        parts = (model,)
+    return manifest.write(folder, {
         "kind": KIND,
-        "role": "teacher",
+        "form": TORCH,
+        "role": task.role,
+        "network": task.network,
         "architecture": task.name,
-        "encoder": task.encoder.name,
         "classes": list(task.data.classes),
         "reading": {"max_length": task.max_length, "prefix": task.prefix},
-        "recipe": asdict(plan) | {"freeze": task.freeze, "layer_decay": task.layer_decay},
+        "recipe": asdict(plan) | task.recipe(),
         "seed": plan.seed,
-        "parameters": sum(each.numel() for each in (*encoder.parameters(), *model.head.parameters())),
-        "ranks": factorised.ranks(encoder),
+        "parameters": sum(each.numel() for part in parts for each in part.parameters()),
+        "ranks": factorised.ranks(parts[0]),
         "data": task.data.json(),
         "metrics": metrics,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history),
-    }
-    return manifest.write(folder, facts, _LIBRARIES)
+        **facts,
+    }, _LIBRARIES)  # fmt: skip
 
 
 def load_model(folder: Path, device: torch.device | None = None) -> Loaded:
-    """Raises ValueError for a folder that holds no usable classifier."""
+    """Raises ValueError for a folder that holds no usable classifier of torch's form."""
     quiet()
     device = device or torch.device("cpu")
     try:
         facts = manifest.read(folder)
-        config = AutoConfig.from_pretrained(folder / ENCODER, local_files_only=True)
-        encoder = bare(AutoModel.from_config(config, dtype=torch.float32))  # type: ignore[no-untyped-call]
-        factorised.shape_like(encoder, facts["ranks"])
-        encoder.load_state_dict(load_file(folder / ENCODER / WEIGHTS))
-        tokenizer = AutoTokenizer.from_pretrained(folder / ENCODER, local_files_only=True)
-        model = Classifier(encoder, len(facts["classes"]))
-        model.head.load_state_dict(load_file(folder / HEAD))
+        if facts.get("form", TORCH) != TORCH:
+            raise ValueError(f"its form is {facts['form']!r}")
+        network = facts.get("network", {"kind": "transformer"})  # which older ones do not say
+        load = _transformer if network["kind"] == "transformer" else _student
+        model, tokenizer = load(folder, facts, network)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{folder.name} holds no usable classifier ({said}): train one again") from error
     return Loaded(model.to(device).eval(), tokenizer, tuple(facts["classes"]), facts, device)
+
+
+def _transformer(folder: Path, facts: dict[str, Any], network: dict[str, Any]) -> tuple[nn.Module, Any]:
+    config = AutoConfig.from_pretrained(folder / ENCODER, local_files_only=True)
+    encoder = bare(AutoModel.from_config(config, dtype=torch.float32))  # type: ignore[no-untyped-call]
+    factorised.shape_like(encoder, facts["ranks"])
+    encoder.load_state_dict(load_file(folder / ENCODER / WEIGHTS))
+    model = Classifier(encoder, len(facts["classes"]))
+    model.head.load_state_dict(load_file(folder / HEAD))
+    return model, AutoTokenizer.from_pretrained(folder / ENCODER, local_files_only=True)
+
+
+def _student(folder: Path, facts: dict[str, Any], network: dict[str, Any]) -> tuple[nn.Module, Any]:
+    model = students.network(network, len(facts["classes"]))
+    factorised.shape_like(model, facts["ranks"])
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def _save(module: nn.Module, path: Path) -> None:

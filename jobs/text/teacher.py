@@ -8,28 +8,22 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jobs.text import infer
-from jobs.text.data import Dataset, Split
+from jobs.text.data import Dataset
 from jobs.text.encoder import Encoder
-from jobs.text.metrics import measure
+from jobs.text.learner import LENGTH, Learner
 from jobs.text.network import Classifier
-from jobs.text.tokens import TextBatch, Tokens, tokenize
+from jobs.text.tokens import TextBatch
 from jobs.training import frozen
-from jobs.training.task import Batch, Examples, Task
+from jobs.training.task import Batch, Examples
 
-_LENGTH = 128
 _KEPT_BYTES = 2**28
 
 
-class Teacher(Task):
-    """Cross entropy over the classes of each text; validated by accuracy on dev."""
-
-    metric = "accuracy"
-    fixed = True
+class Teacher(Learner):
+    """An encoder with a head, of which the lower layers may be frozen."""
 
     def __init__(
         self,
@@ -50,24 +44,18 @@ class Teacher(Task):
         encoder reads fewer. prefix: comes before each text, as some encoders ask. Raises ValueError for what the
         encoder cannot do.
         """
-        max_length = max_length or min(_LENGTH, encoder.longest)
+        max_length = max_length or min(LENGTH, encoder.longest)
         if max_length > encoder.longest:
             raise ValueError(f"max_length={max_length}: {encoder.name} reads at most {encoder.longest} tokens")
         torch.manual_seed(seed)  # the head's weights
-        self.data, self.encoder, self.has_frozen = data, encoder, freeze > 0
-        self.max_length, self.prefix, self.layer_decay, self.freeze = max_length, prefix, layer_decay, freeze
-        self.model: Classifier = Classifier(encoder.model, len(data.classes), freeze, dropout)
+        model = Classifier(encoder.model, len(data.classes), freeze, dropout)
         size = encoder.model.config
         shape = f"{size.num_hidden_layers}x{size.hidden_size}, {freeze} frozen, {max_length} tokens"
-        self.name = f"{size.model_type} classifier of {shape}"
-
-    @cached_property
-    def train(self) -> Tokens:
-        return self.tokens(self.data.train)
-
-    @cached_property
-    def dev(self) -> Tokens:
-        return self.tokens(self.data.dev)
+        name = f"{size.model_type} classifier of {shape}"
+        super().__init__(
+            name, data, model, encoder.tokenizer, sizes(encoder.model), max_length=max_length, prefix=prefix
+        )
+        self.encoder, self.has_frozen, self.layer_decay, self.freeze = encoder, freeze > 0, layer_decay, freeze
 
     @cached_property
     def held(self) -> Examples:
@@ -76,26 +64,6 @@ class Teacher(Task):
         if not self.has_frozen or size > _KEPT_BYTES:
             return self.dev
         return frozen.cached(self, self.dev, next(self.model.parameters()).device)
-
-    def tokens(self, split: Split) -> Tokens:
-        texts = [self.prefix + text for text in split.texts] if self.prefix else split.texts
-        return tokenize(self.encoder.tokenizer, texts, split.labels, self.max_length)
-
-    def epoch(self, number: int) -> Tokens:
-        return self.train
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        texts = cast(TextBatch, batch)
-        logits = model(texts.ids, texts.mask, texts.features)  # (B, C)
-        return torch.nn.functional.cross_entropy(logits, texts.labels, reduction="sum")
-
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        return measure(self.logits(model, self.held), self.data.dev.labels)
-
-    def logits(self, model: nn.Module, tokens: Examples) -> np.ndarray[Any, Any]:
-        """(N, C) float32 in the order of the texts."""
-        device = next(model.parameters()).device
-        return infer.logits(model, tokens, self.batcher(f"{self.name}, inference", device))
 
     def fingerprint(self) -> str:
         config = self.encoder.model.config.to_dict()
@@ -125,3 +93,13 @@ class Teacher(Task):
     def features(self, batch: Batch) -> Tensor:
         texts = cast(TextBatch, batch)
         return self.model.features(texts.ids, texts.mask)
+
+    def recipe(self) -> dict[str, Any]:
+        return {"freeze": self.freeze, "layer_decay": self.layer_decay}
+
+
+def sizes(encoder: nn.Module) -> dict[str, Any]:
+    """What a manifest says of a transformer."""
+    config = encoder.config
+    named = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
+    return {"kind": "transformer"} | {name: getattr(config, key, None) for name, key in named.items()}

@@ -26,7 +26,8 @@ def test_a_folder_of_text_files_is_read(folder: Path) -> None:
     assert found.train.texts == ("进球了", "election", "a\u2028b")
     assert found.train.labels.tolist() == [0, 1, 0]
     assert found.json() | {"sha256": ""} == {
-        "name": folder.name, "classes": 2, "sha256": "", "train": 3, "dev": 2, "test": 1
+        "name": folder.name, "classes": 2, "sha256": "", "train": 3, "dev": 2, "test": 1,
+        "source": str(folder), "columns": {"text": "text", "label": "label", "split": "split"},
     }  # fmt: skip
     assert found.warnings == ()
 
