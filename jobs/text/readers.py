@@ -120,7 +120,7 @@ def _by_hash(text: str) -> str:
 
 
 def _classes(path: Path) -> tuple[str, ...]:
-    names = [line.strip() for line in _decoded(path).rstrip().split("\n")]
+    names = [line.strip() for line in decoded(path).rstrip().split("\n")]
     for number, name in enumerate(names):
         if not name or name in names[:number]:
             said = f"class {name!r} is there twice" if name else "the line is empty"
@@ -131,7 +131,7 @@ def _classes(path: Path) -> tuple[str, ...]:
 def _lines(path: Path) -> Rows:
     rows = Rows(path.name)
     # not splitlines(), which also parts at characters that are found within texts, such as U+2028
-    for number, line in enumerate(_decoded(path).split("\n"), start=1):
+    for number, line in enumerate(decoded(path).split("\n"), start=1):
         if not line.strip():
             continue
         text, tab, label = line.rstrip("\r").rpartition("\t")
@@ -161,7 +161,7 @@ def _table(path: Path, columns: Columns) -> tuple[Rows, list[str] | None]:
 
 
 def _csv(path: Path, columns: Columns) -> pa.Table:
-    _decoded(path)  # names the line, which pyarrow does not
+    decoded(path)  # names the line, which pyarrow does not
     text_only = {name: pa.string() for name in (columns.text, columns.label, columns.split)}
     return pyarrow.csv.read_csv(
         path,
@@ -177,7 +177,8 @@ def _strings(column: pa.ChunkedArray) -> list[str]:
     return [value or "" for value in column.cast(pa.string()).to_pylist()]
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path) -> str:
+    """What a file says. Raises DataError with the line of the first byte that is not UTF-8."""
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
