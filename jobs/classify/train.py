@@ -13,11 +13,12 @@ from broker.errors import JobError
 from db.artifact import Model
 from db.store import ArtifactError
 from jobs.classify.tasks import TrainTeacher
-from jobs.text import artifact, data, encoder
+from jobs.text import artifact, baseline, data, encoder
 from jobs.text.data import Columns, Dataset, Split
 from jobs.text.metrics import confusion, measure
 from jobs.text.teacher import Teacher
 from jobs.training import engine, report
+from jobs.training.confusion import Confusion
 from jobs.training.device import resolve
 from jobs.training.memory import batcher
 from jobs.training.publish import earlier, in_use, publish, result
@@ -40,17 +41,31 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
 
     fitted = engine.fit(task, plan, params.settings(), resolve(ctx.device), ctx)
 
-    ctx.progress(0, 2, stage="measure")
+    ctx.progress(0, 3, stage="measure")
     metrics = {"dev": _measure(task, task.data.dev)}
     if task.data.test is not None:
         metrics["test"] = _measure(task, task.data.test)
+    ctx.progress(1, 3, stage="baseline")
+    began = time.perf_counter()
+    metrics["baseline"] = baseline.beside(task.data, params.seed)
+    baseline_s = round(time.perf_counter() - began, 3)
+    if said := baseline.verdict(metrics["baseline"], metrics["dev"]["accuracy"]):
+        log.warning("teacher_and_baseline", said=said)
+        warnings.append(said)
+        ctx.note(warnings=warnings)
     name = params.name or f"teacher-{task.data.name}"
     over = in_use(ctx, name)
     objection, other = _compare(ctx, over, task.data, metrics["dev"]) if over else (None, None)
     metrics |= {"in_use": other} if other else {}
-    ctx.progress(1, 2, stage="store")
+    ctx.progress(2, 3, stage="store")
     facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "encoder": task.encoder.name}
-    lineage = {"report": report.keep(ctx, fitted.record, f"{task.encoder.name} on {task.data.name}", facts)}
+    facts |= {
+        "baseline_on_dev": metrics["baseline"].get("dev", "failed"),
+        "baseline": baseline.NAME,
+        "baseline_seconds": baseline_s,
+    }
+    table = Confusion(metrics["dev"]["confusion"], task.data.classes, "dev")
+    lineage = {"report": report.keep(ctx, fitted.record, f"{task.encoder.name} on {task.data.name}", facts, table)}
     with ctx.store.scratch() as folder:
         artifact.save_model(folder, task, fitted, plan, metrics, encoder=task.encoder.name)
         model = publish(ctx, folder, name, artifact.KIND, metrics, lineage=lineage, over=over, objection=objection)
@@ -60,6 +75,7 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,
         "warnings": warnings,
+        "baseline_seconds": baseline_s,
         "device": str(task.model.head.weight.device),
         "seconds": round(time.perf_counter() - started, 3),
     }

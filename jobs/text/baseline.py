@@ -7,14 +7,20 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import structlog
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
+from jobs.text.data import Dataset
+from jobs.text.metrics import confusion, macro_f1
+
+log = structlog.get_logger()
 Array = np.ndarray[Any, Any]
 
+NAME = "TF-IDF of character n-grams with a linear SVM"
 _CHARACTERS = 1000  # of a text: what lies behind is not looked at
 _WEIGHTS = 20_000_000  # classes x n-grams: 160 MB
 _SPACED = 0.05  # of the characters are spaces: in such a text words are longer than three characters
@@ -76,6 +82,39 @@ def crossed(texts: Sequence[str], labels: Array, classes: int, folds: int = 5, s
         model = fit([texts[row] for row in seen], labels[seen], classes, seed)
         found[unseen] = model.log_probs([texts[row] for row in unseen])
     return found
+
+
+def beside(data: Dataset, seed: int = 42) -> dict[str, Any]:
+    """What the baseline scores where a network was trained, for its metrics: "name", "dev" and "test".
+
+    Never worth a training: what goes wrong is logged and said as "failed".
+    """
+    try:
+        model = fit(data.train.texts, data.train.labels, len(data.classes), seed)
+        held_out = {name: split for name, split in data.splits().items() if name != "train"}
+        scores = {}
+        for name, split in held_out.items():
+            table = confusion(model.predict(split.texts), split.labels, len(data.classes))
+            right = float(np.trace(table) / len(split))
+            scores[name] = {"accuracy": right, "macro_f1": macro_f1(table), "texts": len(split)}
+    except Exception as error:  # whatever it is, the network is trained and wanted
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        log.warning("baseline_failed", reason=reason, exc_info=True)
+        return {"name": NAME, "failed": reason}
+    return {"name": NAME, **scores}
+
+
+def verdict(found: dict[str, Any], accuracy: float, what: str = "teacher") -> str | None:
+    """What is to be said where a network's accuracy on dev is no better than the one of `found`, or nothing is known.
+
+    `found`: what `beside` gave.
+    """
+    if "failed" in found:
+        return f"the baseline ({NAME}) could not be trained ({found['failed']}): whether the {what} beats it is unknown"
+    theirs = found["dev"]["accuracy"]
+    if accuracy > theirs:
+        return None
+    return f"the {what} does not beat the baseline ({NAME}) on dev: accuracy {accuracy:.4f} against {theirs:.4f}"
 
 
 def _cut(texts: Sequence[str]) -> list[str]:

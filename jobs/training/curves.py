@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from jobs.training import fonts
 from jobs.training.record import Record
 from jobs.training.summary import metrics_of, shares, whole
 
@@ -25,8 +25,15 @@ _EVENTS, _EVENT_CHARACTERS = 6, 110
 
 def draw(path: Path, record: Record, title: str, first: str | None = None) -> None:
     """A PNG of 1500 x 1350 pixels. `first`: the metric that decided; without it the first of the record's."""
+    title = _cut(fonts.shown(title), 90)
+    with fonts.drawing((title,)):
+        figure = _figure(record, title, first)
+        figure.savefig(path)
+
+
+def _figure(record: Record, title: str, first: str | None) -> Figure:
     figure = Figure(figsize=(12, 10.8), dpi=125, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
-    figure.suptitle(_cut(title, 90), fontsize=15, parse_math=False)
+    figure.suptitle(title, fontsize=15, parse_math=False)
     (loss, metric), (rate, norm), (time, events) = figure.subplots(
         3, 2, gridspec_kw={"height_ratios": [1.25, 0.8, 0.8]}
     )
@@ -40,9 +47,7 @@ def draw(path: Path, record: Record, title: str, first: str | None = None) -> No
     _spread(norm, [each for _, each in norms])
     _time(time, record)
     _events(events, record)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title's Chinese is boxes here, and whole in report.md
-        figure.savefig(path)
+    return figure
 
 
 def _curve(

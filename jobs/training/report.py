@@ -13,6 +13,7 @@ import structlog
 from broker.context import Context
 from db import registry
 from db.store import ArtifactError
+from jobs.training.confusion import Confusion
 from jobs.training.curves import draw
 from jobs.training.record import Record
 from jobs.training.summary import markdown, speed
@@ -21,15 +22,21 @@ log = structlog.get_logger()
 KIND = "training report"
 
 
-def keep(ctx: Context, record: Record, title: str, facts: Mapping[str, Any] | None = None) -> str | None:
+def keep(
+    ctx: Context,
+    record: Record,
+    title: str,
+    facts: Mapping[str, Any] | None = None,
+    confusion: Confusion | None = None,
+) -> str | None:
     """Store the report; the digest belongs into the job's result as "report", which keeps it as long as the job's row.
 
     A training that is done is worth more than its report: when the store or the disk refuses, the job's notes say so
-    and there is None. What is wrong in a report itself is an error like any other. `facts`: see `write`.
+    and there is None. What is wrong in a report itself is an error like any other. `facts`, `confusion`: see `write`.
     """
     try:
         with ctx.store.scratch() as folder:
-            write(folder, record, title, facts)
+            write(folder, record, title, facts, confusion)
             # The job's own, so that no two jobs share a report and the one's clean-up never takes the other's.
             manifest = {"kind": KIND, "title": title, "job": str(ctx.job_id), "attempt": ctx.attempt}
             (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False))
@@ -44,16 +51,27 @@ def keep(ctx: Context, record: Record, title: str, facts: Mapping[str, Any] | No
     return stored.digest
 
 
-def write(folder: Path, record: Record, title: str, facts: Mapping[str, Any] | None = None) -> None:
-    """report.json, report.md and curves.png.
+def write(
+    folder: Path,
+    record: Record,
+    title: str,
+    facts: Mapping[str, Any] | None = None,
+    confusion: Confusion | None = None,
+) -> None:
+    """report.json, report.md and curves.png; of a classifier also confusion.png.
 
     `facts`, JSON values, go to the head of the report; "metric" among them is the metric that decided, which the
     picture shows first and whose best epoch it marks.
     """
     facts = dict(facts or {})
     data = {"title": title, "facts": facts, "speed": speed(record), **record.json()}
+    text = markdown(record, title, facts)
+    if confusion is not None:
+        data["confusion"] = confusion.json()
+        text += "\n" + confusion.markdown()
+        confusion.draw(folder / "confusion.png", title)
     (folder / "report.json").write_text(json.dumps(_strict(data), ensure_ascii=False, allow_nan=False))
-    (folder / "report.md").write_text(markdown(record, title, facts))
+    (folder / "report.md").write_text(text)
     draw(folder / "curves.png", record, title, facts.get("metric"))
 
 

@@ -20,13 +20,13 @@ def markdown(record: Record, title: str, facts: Mapping[str, Any]) -> str:
     sections = {
         "Epochs": _epochs(record),
         "Speed": _speed(record),
-        "Where the time went": _table(
+        "Where the time went": table(
             ("stage", "seconds", "share"), ((stage, whole(s), f"{part:.1%}") for stage, s, part in shares(record))
         ),
         "The profiler's view": _profile(record),
-        "Memory": _table(("", "MB"), ((_words(name), f"{mb:,.0f}") for name, mb in record.memory.items())),
+        "Memory": table(("", "MB"), ((_words(name), f"{mb:,.0f}") for name, mb in record.memory.items())),
         "What auto chose": _choices(record),
-        "Options in force": _table(("option", "value"), options),
+        "Options in force": table(("option", "value"), options),
         "Resumed": resumed if record.resumed else "",
         "Events": "\n".join(f"- {event}" for event in record.events),
     }  # fmt: skip
@@ -99,7 +99,7 @@ def _epochs(record: Record) -> str:
     columns = ["after s" if name == "seconds" else name for name in names]
     rows = ([_entry(name, entry[name]) if name in entry else "" for name in names] for entry in shown)
     thinned = f"\n\nOne epoch in {every}; all of them are in report.json." if every > 1 else ""
-    return _table(columns, rows) + thinned
+    return table(columns, rows) + thinned
 
 
 def _entry(name: str, value: float) -> str:
@@ -117,14 +117,14 @@ def _speed(record: Record) -> str:
         if count
     ]
     padding = f"\n\n{record.padding / record.tokens:.1%} of the tokens are padding." if record.tokens else ""
-    return _table(("", "a second of steps", "a second in all", "number"), rows) + padding if rows else ""
+    return table(("", "a second of steps", "a second in all", "number"), rows) + padding if rows else ""
 
 
 def _profile(record: Record) -> str:
     rows = (
         (f"`{row['name']}`", f"{row['calls']:,}", whole(row["ms"]), f"{row['share']:.1%}") for row in record.profile
     )
-    return _table(("operation", "calls", "ms", "share"), rows)
+    return table(("operation", "calls", "ms", "share"), rows)
 
 
 def _choices(record: Record) -> str:
@@ -136,7 +136,7 @@ def _choices(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, aligned as plain text too, numbers on the right; "" without rows."""
     lines = [[_cell(cell) for cell in row] for row in rows]
     if not lines:

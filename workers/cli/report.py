@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+_FILES = {"curves": "curves.png", "confusion_picture": "confusion.png", "page": "index.html", "picture": "compare.png"}
+
 
 @commands.command()
 def report(
@@ -33,9 +35,10 @@ def report(
     if out is not None:
         _copy(folder, out)
         folder = out
-    picture = (folder / "curves.png").absolute()
-    show({**data, "job": found.id, "curves": str(picture)}, lambda console: _render(console, text))
-    note(f"curves: {picture}")
+    files = {name: str((folder / file).absolute()) for name, file in _FILES.items() if (folder / file).is_file()}
+    show({**data, "job": found.id, **files}, lambda console: _render(console, text))
+    for name, file in files.items():
+        note(f"{name}: {file}")
 
 
 def _read(job: "JobDetail") -> tuple[Path, str, dict[str, Any]]:

@@ -67,6 +67,17 @@ def test_a_trained_teacher_is_registered_and_loads_again_as_it_was_measured(trai
     assert right == trained["metrics"]["test"]["accuracy"]
     assert (loaded.classes, loaded.manifest["data"]["train"]) == (tiny.CLASSES, 96)
     assert (fetch(trained["report"]) / "report.json").is_file()
+    assert (fetch(trained["report"]) / "confusion.png").is_file()
+
+
+def test_the_linear_baseline_stands_beside_a_teacher_that_does_not_beat_it(given: dict[str, Any]) -> None:
+    made = run(train_teacher, **given | {"epochs": 1, "rate": 1e-9})
+
+    assert made["metrics"]["baseline"]["dev"]["accuracy"] > 0.9
+    assert made["warnings"][-1].startswith("the teacher does not beat the baseline (TF-IDF")
+    with session() as opened:
+        assert opened.scalars(select(Row.notes)).one()["warnings"] == made["warnings"]
+        assert opened.scalars(select(Model.metrics)).one()["baseline"] == made["metrics"]["baseline"]
 
 
 def test_a_loaded_teacher_answers_in_the_order_of_the_texts(trained: dict[str, Any]) -> None:

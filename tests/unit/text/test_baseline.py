@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import structlog
 
 from jobs.text import baseline
 from tests.unit.text import tiny
@@ -57,3 +58,34 @@ def test_it_is_the_same_for_the_same_seed() -> None:
 def test_labels_of_one_class_only_are_refused() -> None:
     with pytest.raises(ValueError, match="class"):
         baseline.fit(["good", "bad"], np.zeros(2), 2)
+
+
+def test_beside_a_network_it_is_measured_on_all_that_is_held_out() -> None:
+    found = baseline.beside(tiny.dataset())
+
+    assert found["dev"]["accuracy"] > 0.9
+    assert found["test"].keys() == {"accuracy", "macro_f1", "texts"}
+
+
+def test_a_network_that_does_not_beat_it_is_said_so() -> None:
+    found = {"dev": {"accuracy": 0.9}}
+
+    assert baseline.verdict(found, 0.91) is None
+    said = baseline.verdict(found, 0.9, "student")
+    assert said is not None
+    assert said.startswith("the student does not beat the baseline")
+    assert said.endswith("accuracy 0.9000 against 0.9000")
+
+
+def test_what_goes_wrong_in_it_is_said_and_costs_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError("no room\nfor it")
+
+    monkeypatch.setattr(baseline, "fit", broken)
+
+    with structlog.testing.capture_logs() as logged:
+        found = baseline.beside(tiny.dataset())
+
+    assert found["failed"] == "no room"
+    assert logged[0]["event"] == "baseline_failed"
+    assert "whether the teacher beats it is unknown" in str(baseline.verdict(found, 0.5))

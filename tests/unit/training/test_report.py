@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from jobs.training import report
+from jobs.training import fonts, report
+from jobs.training.confusion import Confusion
 from jobs.training.record import Choice, Point, Record
 from jobs.training.summary import markdown, said, whole
 
@@ -116,3 +117,37 @@ def test_values_are_written_as_a_person_would() -> None:
         said({"on": True, "rate": 0.00123456, "none": None, "many": [1, "a"]})
         == "on on, rate 0.001235, none none, many 1, a"
     )
+
+
+def test_a_classifiers_report_has_its_confusions_as_a_picture_and_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "draw", lambda *_: None)  # the curves, which take their time
+    found = Confusion([[9, 1, 0], [0, 8, 2], [0, 0, 0]], ["a $class$", "_财经", "never there"], "dev")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report.write(tmp_path, trained(1), "teacher on 新闻", None, found)
+
+    assert imread(tmp_path / "confusion.png").shape[0] >= 600
+    assert json.loads((tmp_path / "report.json").read_text())["confusion"] == found.json()
+    text = (tmp_path / "report.md").read_text()
+    assert re.search(r"\| a \$class\$ +\| +10 \| +100.0% \| +90.0% \| 94.7% \|", text)
+    assert re.search(r"\| _财经 +\| never there +\| +2 \|", text)
+    assert next(iter(found.pairs())) == ("_财经", "never there", 2)
+
+
+def test_many_classes_have_a_larger_picture(tmp_path: Path) -> None:
+    table = [[9 if row == column else 1 for column in range(28)] for row in range(28)]
+
+    Confusion(table, [f"class {number}" for number in range(28)], "dev").draw(tmp_path / "many.png", "many")
+
+    assert imread(tmp_path / "many.png").shape[0] > 1500
+
+
+def test_a_name_that_no_font_can_draw_is_known_before_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "_installed", lambda: ())
+
+    assert not fonts.lacks("Straße $5 – ok")
+    assert fonts.lacks("财经")
+    assert fonts.shown("teacher on 财经") == "teacher on ??"
