@@ -37,9 +37,12 @@ def cancel(job_id: UUID, *, running: bool = True) -> list[Lost]:
 
 def settled(jobs: Iterable[Lost]) -> None:
     """Jobs that a transition ended (those of them that are final): do what waits for them."""
-    for each in jobs:
-        if each.state in FINAL:
-            after(each.id, each.group_id, each.has_canvas)
+    ended = [each for each in jobs if each.state in FINAL]
+    for each in ended:
+        if each.has_canvas:
+            follow_up(each.id)
+    for group_id in {each.group_id for each in ended if each.group_id}:  # once, though a batch may end many of a group
+        open_barrier(group_id)
 
 
 def after(job_id: UUID, group_id: UUID | None, has_canvas: bool) -> None:

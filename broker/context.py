@@ -36,7 +36,13 @@ class ResidentModels(Protocol):
 
 
 class Context(Protocol):
-    """The job that is running, and what it may do."""
+    """The job that is running, and what it may do.
+
+    In a batch of several it is the context of the job that leads it: `progress` and `note` are written to that one's
+    row, `session` holds that one's row, and `submit` makes children of it. The others live and die with their process
+    all the same. No cancellation interrupts a batch (a cancelled job's result is dropped at the end), and what is about
+    a single job's course (`finish`, `fan_out`, checkpoints) raises JobError.
+    """
 
     job_id: UUID
     kind: str

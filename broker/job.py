@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from broker.errors import InvalidParams, UnknownJob
 from broker.limits import shown
 from broker.params import Params, parse
 from broker.queues import NAMING, PRIORITIES, PRIORITY_STEPS, is_queue
+from broker.settings import settings
 from broker.submit import ambient, submit, unavailable
 from db.engine import session as new_session
 from db.ledger import NewJob
@@ -69,6 +71,8 @@ class Job(Task):
     backoff_s: float
     limit_s: float | None
     check: Check | None
+    batch_size: int | None
+    batch_by: tuple[str, ...]
 
     def submit(self, params: BaseModel | None = None, /, **values: Any) -> AsyncResult:
         """Record the job and nudge a worker. Takes the parameters by name, or the parameters object itself.
@@ -117,6 +121,7 @@ class Job(Task):
     def new(self, params: BaseModel, *, priority: str | int | None = None, **fields: Any) -> NewJob:
         """The row that a submission of this job records."""
         values = params.model_dump(mode="json")
+        attempts = self.attempts if (given := fields.pop("max_attempts", None)) is None else _attempts(given)
         return NewJob(
             id=fields.pop("id", None) or uuid4(),
             kind=self.name,
@@ -125,11 +130,18 @@ class Job(Task):
             params=values,
             key=None if self.key_template is None else _key(self.name, self.key_template.format(**values)),
             owner=_owner(fields.pop("owner", None) or (self.owner_template or "").format(**values)),
-            max_attempts=self.attempts if (given := fields.pop("max_attempts", None)) is None else _attempts(given),
+            batch=self._batch(values) if attempts > 1 else None,  # the only one is not to be lost by another's fault
+            max_attempts=attempts,
             backoff_s=self.backoff_s,
             time_limit_s=fields.pop("time_limit_s", None) or self.limit_s,
             **fields,
         )
+
+    def _batch(self, values: dict[str, Any]) -> str | None:
+        """What the jobs have in common that may run in one batch with one of these parameters."""
+        if self.batch_size is None or not settings().batching:
+            return None
+        return _key(self.name, json.dumps([values[name] for name in self.batch_by]))
 
     def _from_options(self, params: BaseModel, task_id: str | None, options: dict[str, Any]) -> NewJob:
         canvas = {name: value for name in _CANVAS if (value := options.pop(name, None))}
@@ -186,6 +198,8 @@ def job(
     backoff: float = 2.0,
     time_limit: float | None = None,
     check: Check | None = None,
+    batch: int | None = None,
+    batch_by: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Job]:
     """Declare a job; decorates the plain function of (context, parameters) that does the work.
 
@@ -196,6 +210,9 @@ def job(
     max_attempts: how often it may start, however an attempt ended. backoff: seconds before the second; doubles.
     time_limit: seconds after which an attempt is killed.
     check: called with (parameters, session) at submission; raises InvalidParams to refuse.
+    batch: up to so many jobs that wait at the same time run in one call. The body then takes (context, list of
+        parameters), also of a single job, and returns a list with the result of each, in their order; one that is an
+        exception fails that job alone. Those whose parameters named in batch_by are equal may run together.
     """
     fields = params.model_fields
     if not 0 < len(kind) <= limits.KIND_CHARACTERS or not kind.isprintable():
@@ -210,6 +227,19 @@ def job(
         raise ValueError(f"{kind}: backoff={backoff:g}: give seconds, 0 or more")
     if time_limit is not None and time_limit <= 0:
         raise ValueError(f"{kind}: time_limit={time_limit:g}: give seconds, or None for no limit")
+    if batch is not None and batch < 2:
+        raise ValueError(f"{kind}: batch={batch}: give 2 jobs or more, or leave it away")
+    if batch is not None and max_attempts < 2:
+        raise ValueError(
+            f"{kind}: batch={batch} with max_attempts={max_attempts}: a job whose batch fails is tried again alone: "
+            "give it 2 attempts or more"
+        )
+    if batch is None and batch_by:
+        raise ValueError(f"{kind}: batch_by={batch_by!r} without batch: say how many jobs run together")
+    if isinstance(batch_by, str):
+        raise TypeError(f"{kind}: batch_by={batch_by!r} is a text: give a tuple of names, such as ({batch_by!r},)")
+    if unknown := [name for name in batch_by if name not in fields]:
+        raise ValueError(f"{kind}: batch_by names {unknown[0]!r}, which is no field of {params.__name__}")
     for option, template in (("key", key), ("owner", owner)):
         for _, name, _, _ in Formatter().parse(template or ""):
             if name is not None and name not in fields:
@@ -235,6 +265,7 @@ def job(
             run, bind=True, base=Job, name=kind, body=staticmethod(body), params_model=params,
             queue_name=queue, key_template=key, owner_template=owner, priority_name=priority, attempts=max_attempts,
             backoff_s=backoff, limit_s=time_limit, check=staticmethod(check) if check else None,
+            batch_size=batch, batch_by=tuple(batch_by),
         )  # fmt: skip
         return cast(Job, task)
 

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30, gt=0)  # a worker that is silent for so long has lost its jobs
     cancel_grace_seconds: float = Field(10, ge=0)  # from asking a running job to stop to killing it
     owner_window: int = Field(16, ge=1)  # jobs of one owner in Redis at once, for each queue and priority
+    batching: bool = True  # jobs that may run in one batch do so, and are held back for it
     affinity_jobs: int = Field(100, ge=1)  # how long a worker stays on one queue while another waits
     affinity_seconds: float = Field(300, gt=0)
     stop_grace_seconds: float = Field(8, ge=0)  # from SIGTERM to giving a running job back; Docker waits 10 s

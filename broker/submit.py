@@ -1,7 +1,7 @@
 """Submission: jobs are recorded in the ledger first, and their nudges go to Redis once that is committed."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -92,24 +92,37 @@ class _Unsent:
 
     def add(self, jobs: Sequence[NewJob], due: set[UUID]) -> None:
         self.nudges += [nudge(each) for each in jobs if each.id in due]
-        self.lanes |= {each.lane for each in jobs if each.lane}
+        self.lanes |= {each.lane for each in jobs if each.lane and each.id not in due}
 
     def send(self) -> None:
         global _away_until
         if time.monotonic() < _away_until:
             _leave_to_relay(self.nudges, "Redis was away a moment ago")
             return
-        if not send(self.nudges) or not all(map(send_lane, self.lanes)):
+        if not send(self.nudges) or not send_lanes(self.lanes):
             _away_until = time.monotonic() + _PAUSE_S
 
 
 def send_lane(lane: Lane) -> bool:
-    """Send what an owner's lane has room for; False when that is left to the relay."""
+    """Send what a lane has room for; False when that is left to the relay."""
     try:
         with autocommit() as connection:
             nudges = outbox.let_go(connection, lane, settings().owner_window)
     except PostgresError as error:
         log.warning("lane_left_to_relay", reason=str(error).split("\n")[0])
+        return False
+    return send(nudges)
+
+
+def send_lanes(lanes: Collection[Lane]) -> bool:
+    """The same for these, in one statement."""
+    if len(lanes) < 2:
+        return all(map(send_lane, lanes))
+    try:
+        with autocommit() as connection:
+            nudges = outbox.let_all_go(connection, settings().owner_window)
+    except PostgresError as error:
+        log.warning("lanes_left_to_relay", reason=str(error).split("\n")[0])
         return False
     return send(nudges)
 

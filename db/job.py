@@ -28,11 +28,14 @@ class Job(Base):
         CheckConstraint("state IN ('PENDING','STARTED','RETRY','SUCCESS','FAILURE','REVOKED')", "job_state"),
         # The same work is live once: this index is what makes `key` unique among live jobs.
         Index("job_live_key", "key", unique=True, postgresql_where=text(f"key IS NOT NULL AND {_LIVE_SQL}")),
-        Index("job_unsent", "run_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL AND owner IS NULL")),
-        Index("job_held", "queue", "owner", "priority", "run_at",
-              postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL AND owner IS NOT NULL")),
-        Index("job_lane", "queue", "owner", "priority",
-              postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL AND owner IS NOT NULL")),
+        Index("job_unsent", "run_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL AND lane IS NULL")),
+        Index("job_held", "queue", "lane", "priority", "run_at",
+              postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NULL AND lane IS NOT NULL")),
+        Index("job_lane", "queue", "lane", "priority",
+              postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL AND lane IS NOT NULL")),
+        Index("job_batch", "batch", "queue", "priority", "run_at",
+              postgresql_where=text("state = 'PENDING' AND batch IS NOT NULL")),
+        Index("job_leader", "leader_id", postgresql_where=text("state = 'STARTED' AND leader_id IS NOT NULL")),
         Index("job_sent", "queue", "sent_at", postgresql_where=text(f"{_WAITING_SQL} AND sent_at IS NOT NULL")),
         Index("job_expires", "expires_at", postgresql_where=text(f"{_WAITING_SQL} AND expires_at IS NOT NULL")),
         Index("job_lease", "lease_until", postgresql_where=text("state = 'STARTED'")),
@@ -49,6 +52,8 @@ class Job(Base):
     params: Mapped[dict[str, Any]] = mapped_column(JSONB)
     key: Mapped[str | None]
     owner: Mapped[str | None]  # whose share of a queue the job takes: see db.outbox
+    batch: Mapped[str | None]  # jobs with the same one may run in one batch: see db.batch
+    lane: Mapped[str | None]  # the owner, else the batch: of a lane only so many are in Redis at once
 
     state: Mapped[str] = mapped_column(server_default=PENDING)
     created_at: Mapped[datetime] = mapped_column(_timestamp, server_default=text("now()"))
@@ -65,6 +70,7 @@ class Job(Base):
     time_limit_s: Mapped[float | None]
 
     worker: Mapped[str | None]
+    leader_id: Mapped[uuid.UUID | None]  # the job whose process ran this one in a batch
     lease_until: Mapped[datetime | None] = mapped_column(_timestamp)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(_timestamp)
 

@@ -35,13 +35,22 @@ class NotStorable(ValueError):
     """A value that a jsonb column refuses; the message says why."""
 
 
+# Messages of a batch's lane in Redis: whoever gets one takes the other jobs along, so that a second one is there for
+# the next process, and for when the first is lost. More would only find nothing to claim.
+BATCH_WINDOW = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One owner's jobs on one queue at one priority: only so many of them are in Redis at once (see db.outbox)."""
+    """Jobs on one queue at one priority of which only so many are in Redis at once (see db.outbox).
+
+    Those of one owner; or, where nobody is named, those that may run in one batch: then `shared`.
+    """
 
     queue: str
-    owner: str
+    name: str
     priority: int
+    shared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class NewJob:
     params: dict[str, Any]
     key: str | None = None
     owner: str | None = None
+    batch: str | None = None  # jobs with the same one may run in one batch: see db.batch
     max_attempts: int = 3
     backoff_s: float = 2.0
     time_limit_s: float | None = None
@@ -70,8 +80,8 @@ class NewJob:
 
     @property
     def lane(self) -> Lane | None:
-        """Its owner's lane, if it has an owner."""
-        return None if self.owner is None else Lane(self.queue, self.owner, self.priority)
+        """Its owner's, or its batch's; None: it is sent when it is due."""
+        return _lane(self.queue, self.owner, self.batch, self.priority)
 
 
 _FIELDS = tuple(each.name for each in fields(NewJob))
@@ -91,12 +101,14 @@ class Claimed:
     has_canvas: bool
     queue: str
     owner: str | None
+    batch: str | None
     priority: int
+    may_join: bool  # nothing was charged to it yet, and another attempt is left: see db.batch
 
     @property
     def lane(self) -> Lane | None:
         """See NewJob.lane."""
-        return None if self.owner is None else Lane(self.queue, self.owner, self.priority)
+        return _lane(self.queue, self.owner, self.batch, self.priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +121,39 @@ class Lost:
     has_canvas: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A job that a worker still holds."""
+
+    attempt: int
+    cancel_requested_s: float | None  # so many seconds ago
+    leader_id: UUID | None  # the job whose process runs it in a batch
+
+
+def _lane(queue: str, owner: str | None, batch: str | None, priority: int) -> Lane | None:
+    name = owner or batch
+    return None if name is None else Lane(queue, name, priority, shared=owner is None)
+
+
 # A due job's message is about to be handed to Redis: sent_at is set in the same statement, and the relay finds out if
-# the submitter died before it did so. A job with an owner is sent when its lane has room: see db.outbox.
+# the submitter died before it did so. A job in a lane is sent when that has room (see db.outbox), which is looked at
+# here for a single job of a batch: on an idle queue it is not to wait for another statement.
 _SUBMIT = text("""
-    INSERT INTO job (id, kind, queue, priority, params, key, owner, state, max_attempts, backoff_s, time_limit_s,
-                     run_at, sent_at, expires_at, finished_at, parent_id, root_id, group_id, group_index, canvas, error)
-    SELECT id, kind, queue, priority, params, key, owner, state, max_attempts, backoff_s, time_limit_s,
-           coalesce(run_at, now()),
-           CASE WHEN coalesce(run_at, now()) <= now() AND owner IS NULL THEN clock_timestamp() END,
+    INSERT INTO job (id, kind, queue, priority, params, key, owner, batch, lane, state, max_attempts, backoff_s,
+                     time_limit_s, run_at, sent_at, expires_at, finished_at, parent_id, root_id, group_id, group_index,
+                     canvas, error)
+    SELECT id, kind, queue, priority, params, key, owner, batch, coalesce(owner, batch), state, max_attempts, backoff_s,
+           time_limit_s, coalesce(run_at, now()),
+           CASE WHEN coalesce(run_at, now()) <= now() AND owner IS NULL AND (batch IS NULL OR :room > (
+                    SELECT count(*) FROM job AS ahead
+                    WHERE (ahead.queue, ahead.lane, ahead.priority) = (r.queue, r.batch, r.priority)
+                      AND ahead.state IN ('PENDING', 'RETRY') AND ahead.sent_at IS NOT NULL AND ahead.lane IS NOT NULL))
+                THEN clock_timestamp() END,
            expires_at, CASE WHEN state = 'FAILURE' THEN now() END,
            parent_id, root_id, group_id, group_index, nullif(canvas, 'null'), nullif(error, 'null')
     FROM json_to_recordset(CAST(:rows AS json)) AS r(
         id uuid, kind varchar, queue varchar, priority smallint, params jsonb, key varchar, owner varchar,
-        state varchar, max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz,
+        batch varchar, state varchar, max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz,
         expires_at timestamptz, parent_id uuid, root_id uuid, group_id uuid, group_index integer, canvas jsonb,
         error jsonb)
     ORDER BY key -- two submissions of the same keys take them in one order, or each would wait for the other
@@ -131,21 +163,24 @@ _SUBMIT = text("""
 _LIVE_WITH_KEY = text("""
     SELECT key, id FROM job WHERE key = ANY(:keys) AND state IN ('PENDING', 'STARTED', 'RETRY')""")
 
-_CLAIM = text("""
+CLAIMED = """id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas,
+    queue, owner, batch, priority, attempt - spared = 1 AND max_attempts > 1 AS may_join"""
+
+_CLAIM = text(f"""
     UPDATE job SET state = 'STARTED', attempt = attempt + 1, worker = :worker, started_at = now(),
-                   lease_until = now() + make_interval(secs => :lease_s), progress = NULL
+                   lease_until = now() + make_interval(secs => :lease_s), progress = NULL, leader_id = NULL
     WHERE id = :id AND state IN ('PENDING', 'RETRY') AND run_at <= now()
       AND (CAST(:kind AS varchar) IS NULL OR kind = :kind)
       AND (expires_at IS NULL OR expires_at > now() OR (state = 'PENDING' AND attempt > 0))
-    RETURNING id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas,
-              queue, owner, priority""")
+    RETURNING {CLAIMED}""")
 
 # A row that its job's own transaction holds is passed over: waiting for it would let the leases of all others run out.
 _RENEW = text("""
     UPDATE job SET lease_until = now() + make_interval(secs => :lease_s)
-    WHERE id IN (SELECT id FROM job WHERE id = ANY(:ids) AND worker = :worker AND state = 'STARTED'
+    WHERE id IN (SELECT id FROM job
+                 WHERE (id = ANY(:ids) OR leader_id = ANY(:ids)) AND worker = :worker AND state = 'STARTED'
                  FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING id, attempt, extract(epoch FROM now() - cancel_requested_at)""")
+    RETURNING id, attempt, CAST(extract(epoch FROM now() - cancel_requested_at) AS float8), leader_id""")
 
 _PROGRESS = text("""
     UPDATE job SET progress = CAST(:progress AS jsonb) WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
@@ -161,7 +196,7 @@ _SUCCEED = text("""
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
 
-def _fail_set(
+def fail_set(
     *,
     permanent: str | None = None,
     charge: bool = False,
@@ -189,14 +224,15 @@ def _fail_set(
 
 
 _FAIL = text(f"""
-    UPDATE job {_fail_set(permanent=":permanent")}
+    UPDATE job {fail_set(permanent=":permanent")}
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
     RETURNING state""")
 
-# The worker's parent saw the process of a job die. It does not know the attempt, but the child that held it is gone.
+# The worker's parent saw the process of a job die. It does not know the attempt, but the child that held it is gone,
+# and what it ran along with the job in a batch.
 _LOSE = text(f"""
-    UPDATE job {_fail_set()}
-    WHERE id = :id AND worker = :worker AND state = 'STARTED'
+    UPDATE job {fail_set()}
+    WHERE (id = :id OR leader_id = :id) AND worker = :worker AND state = 'STARTED'
     RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
 
 _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', \
@@ -205,7 +241,7 @@ _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.e
 # Due at once: the lease was pause enough. Nobody could renew while Postgres was down: its holder has the time of a
 # lease to do so after a start.
 _RESCUE = text(f"""
-    UPDATE job {_fail_set(error=_LEASE_RAN_OUT, pause_s="0")}
+    UPDATE job {fail_set(error=_LEASE_RAN_OUT, pause_s="0")}
     WHERE id IN (SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
                  AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)
                  ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
@@ -213,7 +249,7 @@ _RESCUE = text(f"""
 
 # A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE.
 _REFUSE = text(f"""
-    UPDATE job {_fail_set(charge=True)}
+    UPDATE job {fail_set(charge=True)}
     WHERE id = :id AND state IN ('PENDING', 'RETRY')
     RETURNING state""")
 
@@ -226,15 +262,15 @@ _SUSPEND = text(f"""
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
 # A worker that shuts down gives its jobs back. Not charged. What is to be cancelled is left to the rescue.
-_BACK_SET = """
+BACK_SET = """
     SET state = 'PENDING', run_at = now(), sent_at = NULL, lease_until = NULL, spared = spared + 1"""
 
 _GIVE_BACK = text(f"""
-    UPDATE job {_BACK_SET}
+    UPDATE job {BACK_SET}
     WHERE worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL""")
 
 _HAND_OVER = text(f"""
-    UPDATE job {_BACK_SET}
+    UPDATE job {BACK_SET}
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED' AND cancel_requested_at IS NULL""")
 
 _REVOKE = text("""
@@ -290,8 +326,9 @@ def submit(on: Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]
     waiting = list(jobs)
     while waiting:
         rows = to_json([_row(each) for each in waiting], inf_nan_mode="constants", fallback=str).decode()
+        room = BATCH_WINDOW if len(waiting) == 1 else 0  # of many, none sees the others: they go by the lane
         try:
-            recorded.update((row[0], row[1]) for row in on.execute(_SUBMIT, {"rows": rows}))
+            recorded.update((row[0], row[1]) for row in on.execute(_SUBMIT, {"rows": rows, "room": room}))
         except IntegrityError as error:
             raise DuplicateId(f"a job with this id exists already: {error.orig}".split("\n")[0]) from error
         waiting = [each for each in waiting if each.id not in recorded]
@@ -338,11 +375,10 @@ def claim(on: Executor, job_id: UUID, worker: str, lease_s: float, kind: str | N
     return Claimed(*row) if row else None
 
 
-def renew(on: Executor, ids: Iterable[UUID], worker: str, lease_s: float) -> dict[UUID, tuple[int, float | None]]:
-    """Renew the leases of all of a worker's jobs; the answer maps those still held to their attempt and to how
-    many seconds ago their cancellation was requested (None: it was not)."""
+def renew(on: Executor, ids: Iterable[UUID], worker: str, lease_s: float) -> dict[UUID, Held]:
+    """Renew the leases of all of a worker's jobs, and of those that they run along in a batch: which are still held."""
     rows = on.execute(_RENEW, {"ids": list(ids), "worker": worker, "lease_s": lease_s})
-    return {row[0]: (row[1], None if row[2] is None else float(row[2])) for row in rows}
+    return {row[0]: Held(*row[1:]) for row in rows}
 
 
 def progress(on: Executor, job_id: UUID, attempt: int, value: dict[str, Any]) -> bool | None:
@@ -383,7 +419,7 @@ def fail(on: Executor, job_id: UUID, attempt: int, error: dict[str, Any], *, per
 
 
 def lose(on: Executor, job_id: UUID, worker: str, error: dict[str, Any]) -> list[Lost]:
-    """The process that ran this job on this worker is gone."""
+    """The process that ran this job on this worker, alone or leading a batch, is gone."""
     rows = on.execute(_LOSE, {"id": job_id, "worker": worker, "error": json.dumps(error)})
     return [Lost(*row) for row in rows]
 

@@ -1,8 +1,10 @@
 """Which jobs' messages are still to be handed to Redis, which were, and the nudges that say so.
 
-A job without an owner is sent when it is due. Jobs with one go by lanes (owner, queue, priority): at most so many of a
-lane are in Redis and not yet claimed, the others are held back in the ledger, and each claim lets the next one go. So
-whoever submits ten thousand jobs is ahead of another owner's one job by the window, not by ten thousand.
+A job without a lane is sent when it is due. Of a lane (an owner's jobs on a queue at a priority) at most so many are in
+Redis and not yet claimed, the others are held back in the ledger, and each claim lets the next one go. So whoever
+submits ten thousand jobs is ahead of another owner's one job by the window, not by ten thousand.
+Jobs without an owner that may run in one batch share a lane as well: whoever gets the message of one claims others with
+it, and what was held back has no message that would then find nothing to claim.
 """
 
 from collections.abc import Iterable
@@ -12,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import CursorResult, text
 
-from db.ledger import Executor, Lane
+from db.ledger import BATCH_WINDOW, Executor, Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +40,48 @@ _NUDGE = "id, kind, queue, priority, params, time_limit_s, root_id, parent_id, a
 _DUE = text(f"""
     UPDATE job SET sent_at = clock_timestamp()
     WHERE id IN (SELECT id FROM job
-                 WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NULL AND run_at <= now()
+                 WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NULL AND run_at <= now()
                  ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED)
     RETURNING {_NUDGE}""")
 
-_WAITING = "state IN ('PENDING', 'RETRY') AND owner IS NOT NULL"
+_WAITING = "state IN ('PENDING', 'RETRY') AND lane IS NOT NULL"
 
 
 def _let_go(lanes: str) -> str:
-    """What may go of these lanes: a common table expression of queue, owner, priority."""
+    """What may go of these lanes: a common table expression of queue, lane, priority, and how many may be in Redis."""
     return f"""
     UPDATE job SET sent_at = clock_timestamp()
     WHERE id IN (SELECT held.id FROM ({lanes}) AS lane CROSS JOIN LATERAL (
-        SELECT id FROM job WHERE (queue, owner, priority) = (lane.queue, lane.owner, lane.priority)
+        SELECT id FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
           AND {_WAITING} AND sent_at IS NULL AND run_at <= now()
-        ORDER BY run_at LIMIT greatest(0, :window - (
-            SELECT count(*) FROM job WHERE (queue, owner, priority) = (lane.queue, lane.owner, lane.priority)
+        ORDER BY run_at LIMIT greatest(0, lane.most - (
+            SELECT count(*) FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
               AND {_WAITING} AND sent_at IS NOT NULL))
         FOR UPDATE SKIP LOCKED) AS held)
     RETURNING {_NUDGE}"""
 
 
 _LANE = text(_let_go("""
-    SELECT CAST(:queue AS varchar) AS queue, CAST(:owner AS varchar) AS owner, CAST(:priority AS smallint) AS priority
+    SELECT CAST(:queue AS varchar) AS queue, CAST(:lane AS varchar) AS lane, CAST(:priority AS smallint) AS priority,
+           CAST(:window AS integer) AS most
 """))  # fmt: skip
 
 # From one lane to the next in the index, however many jobs each holds.
-_NEXT_LANE = f"SELECT queue, owner, priority FROM job WHERE {_WAITING} AND sent_at IS NULL"
+_NEXT_LANE = f"SELECT queue, lane, priority, owner IS NULL AS shared FROM job WHERE {_WAITING} AND sent_at IS NULL"
 _LANES = text(_let_go(f"""
     WITH RECURSIVE lanes AS (
-        ({_NEXT_LANE} ORDER BY queue, owner, priority LIMIT 1)
+        ({_NEXT_LANE} ORDER BY queue, lane, priority LIMIT 1)
         UNION ALL SELECT further.* FROM lanes CROSS JOIN LATERAL (
-            {_NEXT_LANE} AND (queue, owner, priority) > (lanes.queue, lanes.owner, lanes.priority)
-            ORDER BY queue, owner, priority LIMIT 1) AS further)
-    SELECT * FROM lanes
+            {_NEXT_LANE} AND (queue, lane, priority) > (lanes.queue, lanes.lane, lanes.priority)
+            ORDER BY queue, lane, priority LIMIT 1) AS further)
+    SELECT queue, lane, priority, CASE WHEN shared THEN {BATCH_WINDOW} ELSE :window END AS most FROM lanes
 """))  # fmt: skip
 
-# A list in Redis is served in the order of sending, but for jobs that had begun before.
+# A list in Redis is served in the order of sending, but for jobs that had begun before, and what a batch took along.
 _OVERTAKEN = text("""
     UPDATE job SET sent_at = NULL
     FROM (SELECT queue, priority, max(sent_at) AS sent_at FROM job WHERE state = 'STARTED' AND attempt = 1
-          GROUP BY queue, priority) AS running
+            AND leader_id IS NULL GROUP BY queue, priority) AS running
     WHERE job.queue = running.queue AND job.priority = running.priority AND job.state IN ('PENDING', 'RETRY')
       AND job.sent_at < running.sent_at - make_interval(secs => :older_s)""")
 
@@ -102,8 +105,12 @@ def take_due(on: Executor, limit: int) -> list[Nudge]:
 
 
 def let_go(on: Executor, lane: Lane, window: int) -> list[Nudge]:
-    """Mark as sent what this lane has room for; the caller hands the nudges to Redis or calls `unsend`."""
-    parameters = {"queue": lane.queue, "owner": lane.owner, "priority": lane.priority, "window": window}
+    """Mark as sent what this lane has room for; the caller hands the nudges to Redis or calls `unsend`.
+
+    window: how many of an owner's may be in Redis.
+    """
+    most = BATCH_WINDOW if lane.shared else window
+    parameters = {"queue": lane.queue, "lane": lane.name, "priority": lane.priority, "window": most}
     return [Nudge(*row) for row in on.execute(_LANE, parameters)]
 
 

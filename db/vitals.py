@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from db.ledger import NEVER
+from db.ledger import BATCH_WINDOW, NEVER
 
 Reader = Connection | Session
 
@@ -22,7 +22,7 @@ class Depth:
     queue: str
     priority: int | None = None
     waiting: int = 0  # due, and the message in Redis or about to be
-    held: int = 0  # due, and held back while enough others of its owner are ahead
+    held: int = 0  # due, and held back while enough others of its owner, or of its batch, are ahead
     later: int = 0  # due later: a countdown, the pause before a retry
     suspended: int = 0  # waits for its children
     running: int = 0
@@ -57,19 +57,19 @@ class Activity:
     last_dropped: str | None  # why
 
 
-# By lane, as db.outbox lets jobs go: what an owner's window has room for is the relay's to send, the rest is held back.
+# By lane, as db.outbox lets jobs go: what its window has room for is the relay's to send, the rest is held back.
 # Each branch repeats the predicate of the partial index that finds its rows.
 _DEPTHS = text(f"""
     WITH live AS (
-        SELECT queue, priority, owner, run_at, 'sent' AS place FROM job
+        SELECT queue, priority, lane, owner IS NULL AS shared, run_at, 'sent' AS place FROM job
         WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL
-        UNION ALL SELECT queue, priority, NULL, run_at, 'unsent' FROM job
-        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NULL
-        UNION ALL SELECT queue, priority, owner, run_at, 'unsent' FROM job
-        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NOT NULL
-        UNION ALL SELECT queue, priority, NULL, NULL, 'running' FROM job WHERE state = 'STARTED'),
-    lane AS (
-        SELECT queue, priority, owner,
+        UNION ALL SELECT queue, priority, NULL, true, run_at, 'unsent' FROM job
+        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NULL
+        UNION ALL SELECT queue, priority, lane, owner IS NULL, run_at, 'unsent' FROM job
+        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NOT NULL
+        UNION ALL SELECT queue, priority, NULL, true, NULL, 'running' FROM job WHERE state = 'STARTED'),
+    lanes AS (
+        SELECT queue, priority, lane, CASE WHEN shared THEN {BATCH_WINDOW} ELSE :window END AS most,
                count(*) FILTER (WHERE place = 'running') AS running,
                count(*) FILTER (WHERE place = 'sent') AS sent,
                count(*) FILTER (WHERE place = 'unsent' AND run_at <= now()) AS due,
@@ -77,9 +77,9 @@ _DEPTHS = text(f"""
                count(*) FILTER (WHERE place = 'unsent' AND run_at = {NEVER}) AS suspended,
                min(run_at) FILTER (WHERE place = 'sent' OR run_at <= now()) AS oldest,
                min(run_at) FILTER (WHERE place = 'unsent' AND run_at <= now()) AS oldest_due
-        FROM live GROUP BY queue, priority, owner),
-    lanes AS (
-        SELECT *, CASE WHEN owner IS NULL THEN due ELSE least(due, greatest(0, :window - sent)) END AS unsent FROM lane)
+        FROM live GROUP BY queue, priority, lane, shared),
+    counted AS (
+        SELECT *, CASE WHEN lane IS NULL THEN due ELSE least(due, greatest(0, most - sent)) END AS unsent FROM lanes)
     SELECT queue, CASE WHEN :by_priority THEN priority END AS priority,
            CAST(sum(sent + unsent) AS bigint) AS waiting, CAST(sum(due - unsent) AS bigint) AS held,
            CAST(sum(later) AS bigint) AS later, CAST(sum(suspended) AS bigint) AS suspended,
@@ -87,7 +87,7 @@ _DEPTHS = text(f"""
            CAST(extract(epoch FROM now() - min(oldest)) AS float8) AS oldest_s,
            CAST(sum(unsent) AS bigint) AS unsent,
            CAST(extract(epoch FROM now() - min(oldest_due) FILTER (WHERE unsent > 0)) AS float8) AS unsent_s
-    FROM lanes GROUP BY 1, 2 ORDER BY 1, 2""")
+    FROM counted GROUP BY 1, 2 ORDER BY 1, 2""")
 
 _RUNNING = text("""
     SELECT queue, count(DISTINCT worker) FILTER (WHERE lease_until >= now()) AS workers,
@@ -114,18 +114,18 @@ _ACTIVITY = text("""
            (SELECT reason FROM dropped ORDER BY id DESC LIMIT 1) AS last_dropped
     FROM counts""")
 
-# Of an owner's jobs, the first one where none is in Redis: the claim of one lets the next go, without any relay.
+# Of a lane, the first one where none is in Redis: the claim of one lets the next go, without any relay.
 _UNSENT = text("""
-    (SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NULL
+    (SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NULL
         AND run_at < now() - make_interval(secs => :older_s) ORDER BY run_at LIMIT 1000)
     UNION ALL
     SELECT id FROM (
-        SELECT DISTINCT ON (queue, owner, priority) id, queue, owner, priority FROM job
-        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND owner IS NOT NULL
-          AND run_at < now() - make_interval(secs => :older_s) ORDER BY queue, owner, priority, run_at) AS first
+        SELECT DISTINCT ON (queue, lane, priority) id, queue, lane, priority FROM job
+        WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NOT NULL
+          AND run_at < now() - make_interval(secs => :older_s) ORDER BY queue, lane, priority, run_at) AS first
     WHERE NOT EXISTS (
-        SELECT FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL AND owner IS NOT NULL
-          AND (queue, owner, priority) = (first.queue, first.owner, first.priority))""")
+        SELECT FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NOT NULL AND lane IS NOT NULL
+          AND (queue, lane, priority) = (first.queue, first.lane, first.priority))""")
 
 # Postgres that has just come up is given time, as the relay gives it: nobody could renew a lease while it was away.
 _OVERDUE = text("""

@@ -314,3 +314,37 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     if params.fail:
         raise JobError("the data are gone")
     return result
+
+
+class Together(Params):
+    """Say with which others of the group this one ran, and do something odd on the way."""
+
+    n: int
+    group: str = "a"
+    how: str = ""
+    go: str = Field(default="", description="A file to wait for.")
+
+
+@job("tests.together", params=Together, queue="cpu", batch=8, batch_by=("group",), max_attempts=2, backoff=0.05)
+def together(ctx: Context, many: list[Together]) -> list[Any]:
+    results: list[Any] = []
+    for params in many:
+        while params.go and not Path(params.go).exists():
+            ctx.progress(params.n, 10**6)
+            time.sleep(0.02)
+        match params.how:
+            case "bad":
+                results.append(JobError(f"{params.n} is no good: leave it out"))
+            case "unlucky" if ctx.attempt == 1:
+                results.append(ValueError(f"{params.n} had no luck"))
+            case "NaN":
+                results.append(float("nan"))
+            case "raises":
+                raise JobError(f"{params.n} cannot be read")
+            case "kills":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case _:
+                results.append(sorted(each.n for each in many))
+    if any(params.how == "short" for params in many):
+        results.pop()
+    return results

@@ -1,9 +1,10 @@
 """Renews the leases of a worker's jobs from a thread of its parent process, outside the processes that compute.
 
 The same statement's answer carries cancellations: a job that does not stop by itself within the grace period has its
-process killed. On SIGTERM the worker takes no more jobs; those that run have a grace period to end or to hand over at a
-checkpoint, then they are given back. What Celery no longer counts as active (its process died) is not renewed, and the
-relay takes it back. Importing this module adds it to the worker's steps; celeryconfig's `imports` does so.
+process killed, unless others run with it in a batch. On SIGTERM the worker takes no more jobs; those that run have a
+grace period to end or to hand over at a checkpoint, then they are given back. What Celery no longer counts as active
+(its process died) is not renewed, and the relay takes it back. Importing this module adds it to the worker's steps;
+celeryconfig's `imports` does so.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from broker.settings import settings
 from broker.transport import take_no_more
 from db import ledger
 from db.engine import autocommit
+from db.ledger import Held, Lost
 from workers import stopping
 
 log = structlog.get_logger()
@@ -88,15 +90,21 @@ class Keeper:
             return
         with autocommit() as connection:
             held = ledger.renew(connection, active, self._worker, settings().lease_seconds)
-        for job_id, (attempt, asked_s_ago) in held.items():
-            if asked_s_ago is not None and asked_s_ago > settings().cancel_grace_seconds:
-                self._kill(job_id, attempt, active[job_id])
+        grace_s = settings().cancel_grace_seconds
+        late = {job_id for job_id, job in held.items() if (job.cancel_requested_s or 0) > grace_s}
+        for leader_id in {held[job_id].leader_id or job_id for job_id in late}:
+            together = {job_id for job_id, job in held.items() if leader_id in (job_id, job.leader_id)}
+            # The process is not killed while others than the cancelled run in it: those end with their batch.
+            self._revoke(leader_id, {job_id: held[job_id] for job_id in together & late}, kill=together <= late)
 
-    def _kill(self, job_id: UUID, attempt: int, pid: int | None) -> None:
-        log.warning("cancelled_by_force", job_id=str(job_id), pid=pid)
-        with autocommit() as connection:
-            revoked = ledger.revoke(connection, job_id, attempt)
-        if revoked and pid is not None and self._active().get(job_id) == pid:
+    def _revoke(self, leader_id: UUID, late: dict[UUID, Held], *, kill: bool) -> None:
+        pid = self._active().get(leader_id)
+        revoked: list[Lost] = []
+        for job_id, job in late.items():
+            log.warning("cancelled_by_force", job_id=str(job_id), pid=pid if kill else None)
+            with autocommit() as connection:
+                revoked += ledger.revoke(connection, job_id, job.attempt)
+        if kill and revoked and pid is not None and self._active().get(leader_id) == pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         settled(revoked)

@@ -5,13 +5,12 @@ Importing this module plugs it into the task class; celeryconfig's `imports` doe
 
 import json
 import traceback
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import structlog
 from celery.exceptions import Ignore, Retry
-from sqlalchemy.exc import OperationalError
 
 from broker import canvas, dropped
 from broker.backend import describe
@@ -21,17 +20,16 @@ from broker.identity import worker_name
 from broker.job import Job, set_runner
 from broker.params import parse
 from broker.settings import settings
-from broker.submit import send_lane
+from broker.submit import send_lanes
 from db import ledger
 from db.dropped import recorded
-from db.engine import autocommit
-from db.ledger import Claimed, Executor
+from db.ledger import Claimed
+from workers import batch
 from workers.context import RunContext
-from workers.outage import outlast
+from workers.outage import or_the_relay, persist
 from workers.result import check_result
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 
 def run(task: Job) -> Any:
@@ -40,15 +38,16 @@ def run(task: Job) -> Any:
     Raises Ignore when there is nothing to do for this message, Retry or the body's own error when the attempt failed.
     """
     job_id, worker = UUID(task.request.id), worker_name(task.request.hostname)
-    claimed = _persist(lambda on: ledger.claim(on, job_id, worker, settings().lease_seconds, task.name))
+    claimed = persist(lambda on: ledger.claim(on, job_id, worker, settings().lease_seconds, task.name))
     if claimed is None:
-        if not _persist(lambda on: recorded(on, [(job_id, task.name)])):
+        if not persist(lambda on: recorded(on, [(job_id, task.name)])):
             _drop(task)
         raise Ignore(f"{job_id} is not to be run now: another delivery took it, or it is final")
-    if claimed.lane:
-        send_lane(claimed.lane)  # its place in Redis is free now for the owner's next
+    mates, more = batch.mates(task, claimed, worker)
+    # Their places in Redis are free now for the next of their lanes; of a batch that took all there is none.
+    send_lanes({each.lane for each in (claimed, *mates) if each.lane and (more or not each.lane.shared)})
     with structlog.contextvars.bound_contextvars(job_id=str(job_id), kind=task.name, attempt=claimed.attempt):
-        return _run(task, claimed)
+        return _run_batch(task, claimed, mates) if mates else _run(task, claimed)
 
 
 def _drop(task: Job) -> None:
@@ -61,23 +60,21 @@ def _drop(task: Job) -> None:
 def _run(task: Job, claimed: Claimed) -> Any:
     ctx = RunContext(claimed)
     try:
-        params = parse(task.name, task.params_model, (), claimed.params)
-        body: Callable[[Context, Any], Any] = task.body
-        result = body(ctx, params)
+        result = _call(task, ctx, parse(task.name, task.params_model, (), claimed.params))
         if not ctx.finished:
             check_result(task.name, result)
     except Suspended:
         raise Ignore("waits for its children") from None
     except HandedOver:
-        _persist(lambda on: ledger.hand_over(on, claimed.id, claimed.attempt))
+        persist(lambda on: ledger.hand_over(on, claimed.id, claimed.attempt))
         log.info("job_handed_over", reason="the worker is being stopped: the job goes on from its checkpoint")
         raise Ignore("handed over") from None
     except LeaseLost:
         log.warning("lease_lost", reason="another attempt holds the job: what this one did is dropped")
         raise Ignore("lease lost") from None
     except Cancelled:
-        revoked = _persist(lambda on: ledger.revoke(on, claimed.id, claimed.attempt))
-        _or_the_relay(lambda: canvas.settled(revoked))
+        revoked = persist(lambda on: ledger.revoke(on, claimed.id, claimed.attempt))
+        or_the_relay(lambda: canvas.settled(revoked))
         _say_revoked(task)
         raise Ignore("cancelled") from None
     except MemoryError as error:
@@ -88,7 +85,7 @@ def _run(task: Job, claimed: Claimed) -> Any:
     except Exception as error:
         _fail(task, claimed, error)
         raise
-    if not ctx.finished and not _persist(lambda on: ledger.succeed(on, claimed.id, claimed.attempt, result)):
+    if not ctx.finished and not persist(lambda on: ledger.succeed(on, claimed.id, claimed.attempt, result)):
         log.warning("result_refused", reason="the lease was lost before the end")
         raise Ignore("lease lost")
     _follow(claimed)
@@ -96,11 +93,38 @@ def _run(task: Job, claimed: Claimed) -> Any:
     return result
 
 
+def _call(task: Job, ctx: Context, params: Any) -> Any:
+    """What the body returns for one job."""
+    if task.batch_size is None:
+        return task.body(ctx, params)
+    (answer,) = batch.answers(task, ctx, [params])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _run_batch(task: Job, leader: Claimed, mates: Sequence[Claimed]) -> Any:
+    """Tells Celery, which knows of the leader alone, how that one ended."""
+    with structlog.contextvars.bound_contextvars(batch=len(mates) + 1):
+        ended = batch.run(task, leader, mates)
+    match ended.state:
+        case "SUCCESS":
+            return ended.result
+        case "REVOKED":
+            _say_revoked(task)
+            raise Ignore("cancelled")
+        case "RETRY":
+            raise Retry(message=str(ended.error)) from ended.error
+        case "FAILURE":
+            raise ended.error or RuntimeError("failed")
+    raise Ignore("no longer held: its lease was lost, it was cancelled by force, or it goes on elsewhere")
+
+
 def _fail(task: Job, claimed: Claimed, error: Exception) -> None:
     """Record the attempt's error. Raises Retry when the ledger will try again, so that Celery's events say so."""
     permanent = isinstance(error, JobError | InvalidParams)
     described = describe(error)
-    state = _persist(lambda on: ledger.fail(on, claimed.id, claimed.attempt, described, permanent=permanent))
+    state = persist(lambda on: ledger.fail(on, claimed.id, claimed.attempt, described, permanent=permanent))
     if state is None:
         raise Ignore("lease lost") from error
     if state == "RETRY":
@@ -121,28 +145,7 @@ def _say_revoked(task: Job) -> None:
 def _follow(claimed: Claimed) -> None:
     """What waits for this job."""
     if claimed.has_canvas or claimed.group_id is not None:
-        _or_the_relay(lambda: canvas.after(claimed.id, claimed.group_id, claimed.has_canvas))
-
-
-def _or_the_relay(go_on: Callable[[], None]) -> None:
-    """If Postgres goes away after the outcome was stored, the relay does what follows it."""
-    try:
-        go_on()
-    except OperationalError as error:
-        log.warning("follow_up_left_to_relay", reason=str(error).split("\n")[0])
-
-
-def _persist(statement: Callable[[Executor], T]) -> T:
-    """Run a ledger statement, waiting out an outage of Postgres: a finished result is not thrown away.
-
-    Each statement is conditional, so one that was carried out although its answer was lost does no harm.
-    """
-
-    def step() -> T:
-        with autocommit() as connection:
-            return statement(connection)
-
-    return outlast(step)
+        or_the_relay(lambda: canvas.after(claimed.id, claimed.group_id, claimed.has_canvas))
 
 
 set_runner(run)

@@ -12,6 +12,7 @@ from pydantic import Field
 from broker.errors import InvalidParams, UnknownJob
 from broker.job import Job, Params, declared, find, job
 from broker.queues import NAMING
+from broker.settings import settings
 
 
 class Two(Params):
@@ -36,6 +37,13 @@ def declare(kind: str = "unit.bad", **options: Any) -> Job:
         ({"backoff": -1}, "unit.bad: backoff=-1: give seconds, 0 or more"),
         ({"time_limit": 0}, "unit.bad: time_limit=0: give seconds, or None for no limit"),
         ({"key": "{z}"}, "unit.bad: key='{z}' names 'z', which is no field of Two"),
+        ({"batch": 1}, "unit.bad: batch=1: give 2 jobs or more, or leave it away"),
+        (
+            {"batch": 8, "max_attempts": 1},
+            "unit.bad: batch=8 with max_attempts=1: a job whose batch fails is tried again",
+        ),
+        ({"batch_by": ("x",)}, "unit.bad: batch_by=('x',) without batch: say how many jobs run together"),
+        ({"batch": 8, "batch_by": ("z",)}, "unit.bad: batch_by names 'z', which is no field of Two"),
         ({"key": "{}"}, "unit.bad: key='{}' names '', which is no field of Two"),
     ],
 )
@@ -93,6 +101,17 @@ def test_what_a_submission_records() -> None:
 
     assert (new.kind, new.queue, new.priority, new.key) == ("unit.recorded", "gpu.edit", 3, "unit.recorded:004")
     assert (new.params, new.time_limit_s, new.max_attempts, new.backoff_s) == ({"x": 4, "y": 1}, 5, 7, 3)
+
+
+def test_what_may_run_in_one_batch_is_recorded_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = declare("unit.batched", batch=8, batch_by=("y",))
+
+    assert task.new(Two(x=1)).batch == task.new(Two(x=2)).batch == "unit.batched:[1]"
+    assert task.new(Two(x=1, y=2)).batch == "unit.batched:[2]"
+    assert task.new(Two(x=1), max_attempts=1).batch is None
+    assert declare("unit.single").new(Two(x=1)).batch is None
+    monkeypatch.setattr(settings(), "batching", False)
+    assert task.new(Two(x=1)).batch is None
 
 
 @pytest.mark.parametrize(
