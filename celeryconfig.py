@@ -29,6 +29,7 @@ imports = (
     "workers.stopping",
     "jobs.recommend.tasks",
     "jobs.classify.tasks",
+    "jobs.compress.tasks",
     "jobs.upkeep.tasks",
     *filter(None, os.environ.get("GRISTMILL_JOBS", "").split(",")),
 )

@@ -19,7 +19,7 @@ from jobs.text.artifact import Loaded
 
 DIFFERENCE = 1e-3  # of a logit, at most, between torch and the graph
 OPSET = 17
-_CHECKED = 64  # texts, of which batches of unlike lengths are made: the padded rows are what goes wrong
+_CHECKED, _BATCH = 64, 16  # texts, and of a batch: of unlike lengths, as the padded rows are what goes wrong
 _AXES = {"ids": {0: "batch", 1: "length"}, "mask": {0: "batch", 1: "length"}, "logits": {0: "batch"}}
 
 
@@ -43,12 +43,40 @@ def export(loaded: Loaded, path: Path, texts: Sequence[str], limit: float = DIFF
     for module in model.modules():
         if hasattr(module, "set_attn_implementation"):
             module.set_attn_implementation("eager")
+    rows, pad = _rows(loaded, texts)
+    sample = [torch.from_numpy(each) for each in runtime.padded([*rows[:3], *rows[:1]], pad)]
+    used = _write(model, (sample[0], sample[1]), path)
+    return Exported(check(loaded, path, texts, limit), used)
+
+
+def check(loaded: Loaded, path: Path, texts: Sequence[str], limit: float = DIFFERENCE) -> float:
+    """The largest difference of a logit between the graph and torch, on batches of 1 and of texts of unlike lengths.
+
+    Raises ExportError above the limit, and where ONNX Runtime cannot run the graph.
+    """
+    try:
+        session = runtime.session(path)
+    except Exception as error:  # onnxruntime's errors have no common type of their own
+        said = f"ONNX Runtime cannot run the graph ({_first(error)}): use the network in torch's form"
+        raise ExportError(said) from error
+    rows, pad = _rows(loaded, texts)
+    largest = 0.0
+    for batch in [rows[begin : begin + _BATCH] for begin in range(0, len(rows), _BATCH)] + [rows[:1]]:
+        ids, mask = runtime.padded(batch, pad)
+        with torch.inference_mode():
+            given = [torch.from_numpy(each).to(loaded.device) for each in (ids, mask)]
+            expected = loaded.model(*given).cpu().numpy()
+        largest = max(largest, float(np.abs(runtime.run(session, ids, mask) - expected).max()))
+    if not largest <= limit:
+        said = f"the ONNX graph's logits differ by {largest:.2g} from torch's, more than {limit:g}"
+        raise ExportError(f"{said}: use the network in torch's form")
+    return largest
+
+
+def _rows(loaded: Loaded, texts: Sequence[str]) -> tuple[list[np.ndarray[Any, Any]], int]:
     asked = loaded.manifest["reading"]
     reader = runtime.Reader.of(loaded.tokenizer, asked["max_length"], asked["prefix"])
-    rows = reader.rows(list(texts[:_CHECKED]) or ["a"]).ids
-    sample = [torch.from_numpy(each) for each in runtime.padded([*rows[:3], *rows[:1]], reader.pad)]
-    used = _write(model, (sample[0], sample[1]), path)
-    return Exported(_check(model, path, rows, reader.pad, limit), used)
+    return reader.rows(list(texts[:_CHECKED]) or ["a"]).ids, reader.pad
 
 
 def _write(model: nn.Module, sample: tuple[Tensor, Tensor], path: Path) -> str:
@@ -75,28 +103,6 @@ def _write(model: nn.Module, sample: tuple[Tensor, Tensor], path: Path) -> str:
         except Exception as error:  # the newer exporter's own errors are not public names
             raise ExportError(f"{_first(error)}: this network has no ONNX form, use it in torch's") from error
         return "dynamo"
-
-
-def _check(model: nn.Module, path: Path, rows: list[np.ndarray[Any, Any]], pad: int, limit: float) -> float:
-    """The largest difference, over batches of 1 and of many texts of unlike lengths."""
-    try:
-        session = runtime.session(path)
-    except Exception as error:  # onnxruntime's errors have no common type of their own
-        raise ExportError(
-            f"ONNX Runtime cannot run the graph ({_first(error)}): use the network in torch's form"
-        ) from error
-    largest = 0.0
-    for batch in [rows[begin : begin + 16] for begin in range(0, len(rows), 16)] + [rows[:1]]:
-        ids, mask = runtime.padded(batch, pad)
-        with torch.inference_mode():
-            expected = model(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-        found = runtime.run(session, ids, mask)
-        largest = max(largest, float(np.abs(found - expected).max()))
-    if not largest <= limit:
-        raise ExportError(
-            f"the ONNX graph's logits differ by {largest:.2g} from torch's, more than {limit:g}: it is refused"
-        )
-    return largest
 
 
 def _first(error: BaseException) -> str:

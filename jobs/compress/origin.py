@@ -1,0 +1,116 @@
+"""What is to be compressed: a version in the registry, its network, and the data on which to see what it loses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+
+from broker.context import Context
+from broker.errors import JobError
+from db import registry
+from db.artifact import Model
+from db.store import ArtifactError
+from jobs.compress.tasks import Compression
+from jobs.text import data, models
+from jobs.text.artifact import Loaded, load_model
+from jobs.text.data import Columns, Dataset
+from jobs.text.metrics import evaluate
+from jobs.text.runtime import FORM
+from jobs.training import manifest
+from jobs.training.publish import in_use, publish, result
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Origin:
+    name: str
+    version: int
+    digest: str
+    loaded: Loaded
+    data: Dataset
+
+    def json(self) -> dict[str, Any]:
+        """What the manifest of what is made of it says: by it a worker finds the uncompressed one again."""
+        return {"name": self.name, "version": self.version, "artifact": self.digest}
+
+
+def find(ctx: Context, params: Compression) -> Origin:
+    """The model that the parameters name, with its data. Raises JobError: what is wrong, in one line."""
+    row = _row(ctx, params.model)
+    try:
+        folder = ctx.store.fetch(row.artifact_digest)
+        facts = manifest.read(folder)
+        if facts.get("form") == FORM:
+            made_of = next((facts[key]["name"] for key in facts if key.endswith("_from")), "the network")
+            raise JobError(f"{row.name}@{row.version} is an ONNX model already: give what it was made from ({made_of})")
+        loaded = load_model(folder)
+        dataset = _data(params, facts)
+    except (ArtifactError, OSError, ValueError) as error:
+        raise JobError(str(error)) from None
+    if loaded.classes != dataset.classes:
+        theirs, ours = ", ".join(dataset.classes[:5]), ", ".join(loaded.classes[:5])
+        raise JobError(
+            f"{dataset.name} has other classes ({theirs}) than {row.name} ({ours}): give the data it learned"
+        )
+    return Origin(row.name, row.version, row.artifact_digest, loaded, dataset)
+
+
+def register(
+    ctx: Context, folder: Any, name: str, origin: Origin, relation: str, metrics: dict[str, Any],
+    *, tolerance: float, objection: str | None = None, report: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The folder as the next version of `name`, and what the job says of it.
+
+    It comes into use unless `objection` says why not, or the version in use is better on this dev by more than the
+    tolerance, in points. `relation`: such as "quantized_from", of the lineage.
+    """
+    over = in_use(ctx, name)
+    objection = objection or (_worse(ctx, over, origin.data, metrics, tolerance) if over else None)
+    lineage = {relation: {"name": origin.name, "version": origin.version}, "artifact": origin.digest, "report": report}
+    model = publish(ctx, folder, name, "classify", metrics, lineage=lineage, over=over, objection=objection)
+    return result(model) | {"name": name, relation: origin.json()}
+
+
+def _worse(ctx: Context, over: Model, dataset: Dataset, mine: dict[str, Any], tolerance: float) -> str | None:
+    try:
+        other = models.open_model(ctx.store.fetch(over.artifact_digest))
+    except (ArtifactError, ValueError) as error:  # it serves nobody
+        log.warning("model_in_use_unusable", version=over.version, reason=str(error))
+        return None
+    if tuple(other.classes) != dataset.classes:
+        return f"version {over.version} in use knows other classes, so the two cannot be compared"
+    theirs = evaluate(other.logits(dataset.dev.texts), dataset.dev.labels)["accuracy"]
+    if 100 * (theirs - mine["dev"]["accuracy"]) > tolerance:
+        return f"version {over.version} in use is better on this dev (accuracy {theirs:.4f})"
+    return None
+
+
+def _row(ctx: Context, asked: str) -> Model:
+    name, _, version = asked.partition("@")
+    if version and not version.isdecimal():
+        raise JobError(f"model {asked!r}: after the @ comes a version, such as {name}@1")
+    with ctx.session() as session:
+        versions = list(session.scalars(select(Model).where(Model.name == name).order_by(Model.version)))
+        found = registry.current(session, name)
+    if not versions:
+        raise JobError(f"model {name!r} is not in the registry: `gristmill models` lists those that are")
+    if version:
+        found = next((each for each in versions if each.version == int(version)), None)
+    if found is None:
+        there = ", ".join(f"{name}@{each.version}" for each in versions[-5:])
+        what = f"has no version {version}" if version else "has no version in use"
+        raise JobError(f"model {name!r} {what}: give one of {there}")
+    return found
+
+
+def _data(params: Compression, facts: dict[str, Any]) -> Dataset:
+    if params.data:
+        return data.load(params.data, Columns(params.text, params.label, params.split))
+    known = facts["data"]
+    if not known.get("source"):
+        raise JobError("the model's manifest does not say where its data is: give data")
+    return data.load(known["source"], Columns(**known["columns"]))

@@ -1,0 +1,64 @@
+"""The job that tries all candidates on this machine and stores the fastest that is as right as the network."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from broker.context import Context
+from broker.errors import JobError
+from jobs.compress import artifact, origin
+from jobs.compress.gate import Gate, stratified
+from jobs.compress.tasks import Quantize
+from jobs.compress.trial import compare
+from jobs.text.data import Dataset
+from jobs.text.metrics import evaluate
+from jobs.text.models import TextModel
+from jobs.training.publish import earlier, result
+
+
+def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
+    started = time.perf_counter()
+    if done := earlier(ctx):
+        return result(done)
+    ctx.progress(0, 3, stage="read", message=params.model)
+    source = origin.find(ctx, params)
+    sample = stratified(source.data.dev, params.sample)
+    with ctx.store.scratch() as work, ctx.store.scratch() as folder:
+        try:
+            gate = Gate(params.tolerance, params.agreement)
+            outcome = compare(
+                source.loaded, sample, work, gate, most_s=params.timing_s,
+                tell=lambda name: ctx.progress(1, 3, stage="try", message=name),
+            )  # fmt: skip
+            chosen = outcome.choose(params.prefer)
+        except ValueError as error:
+            raise JobError(str(error)) from None
+        ctx.progress(2, 3, stage="store", message=chosen.name)
+        table = outcome.json(chosen.name)
+        predictor = artifact.lay_out(folder, source.loaded, outcome.files[chosen.name])
+        artifact.keep_probe(folder, predictor, sample.texts, outcome.reference)
+        metrics = measured(predictor, source.data) | {"compression": table_row(table, chosen.name)}
+        facts = {"precision": chosen.precision, "quantized_from": source.json(), "candidates": table}
+        artifact.seal(folder, predictor, metrics, **facts)
+        name = params.name or f"{source.name}-int8"
+        made = origin.register(ctx, folder, name, source, "quantized_from", metrics, tolerance=params.tolerance)
+    said = (
+        None if chosen.precision == "int8" else f"no INT8 candidate is right and faster here: {chosen.name} was taken"
+    )
+    return made | {
+        "chosen": chosen.name,
+        "candidates": table,
+        "said": said,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def measured(model: TextModel, dataset: Dataset) -> dict[str, Any]:
+    """{"dev": …, and "test" where there is one} for the registry."""
+    splits = {"dev": dataset.dev} | ({"test": dataset.test} if dataset.test is not None else {})
+    return {name: evaluate(model.logits(split.texts), split.labels) for name, split in splits.items()}
+
+
+def table_row(table: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(row for row in table if row["name"] == name)
