@@ -1,13 +1,21 @@
 """The classifier's jobs and their parameters; what they do is in the modules that the bodies import."""
 
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from broker.context import Context
 from broker.job import job
 from jobs.text.source import Source
 from jobs.training.options import Acceleration
+
+StudentKind = Literal["ngrams", "bilstm", "ngrams+bilstm", "transformer"]
+StudentSize = Literal["small", "medium"]
+TEACHER = "In the registry, NAME or NAME@VERSION; teacher-<data> if not given."
+STUDENT_NAME = "In the registry of models; student-<data> if not given."
+UNLABELLED = "File of texts without labels, one a line; the folder's unlabelled.txt, if it has one, if not given."
+NUMBERS = "Numbers in place of the size's: width, hidden, buckets, dropout, … as the kind has them."
+BY_KIND = "By the kind of student if not given."
 
 
 class TrainTeacher(Source, Acceleration):
@@ -41,9 +49,94 @@ class TrainTeacher(Source, Acceleration):
     seed: int = Field(default=42, ge=0, lt=2**31)
 
 
+class Label(Source):
+    """Ask a teacher about all texts, those without labels too, and keep its logits for the students."""
+
+    teacher: str | None = Field(default=None, min_length=1, description=TEACHER)
+    unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
+    ensemble: bool = Field(default=True, description="With an n-gram model beside it, by a weight that dev chooses.")
+    copies: int = Field(default=0, ge=0, le=50, description="Augmented copies of each text, by masks and parts.")
+    seed: int = Field(default=42, ge=0, lt=2**31)
+
+
+class TrainStudent(Source, Acceleration):
+    """Train a small classifier from a teacher's logits, or without a teacher."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=100, description=STUDENT_NAME)
+    logits: str | None = Field(default=None, description="What classify.label gave; without, there is no teacher.")
+    unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
+    kind: StudentKind = "ngrams"
+    size: StudentSize = "medium"
+    numbers: dict[str, int | float] = Field(default_factory=dict, description=NUMBERS)
+    labels: Literal["soft", "hard"] = Field(default="soft", description="The teacher's probabilities, or its choice.")
+    temperature: float = Field(default=2.0, gt=0, le=100)
+    alpha: float = Field(default=0.7, ge=0, le=1, description="Share of the soft labels; the rest is the known ones'.")
+    rows: int | None = Field(
+        default=None, ge=1, description="Texts an epoch without a teacher, the same ones again: equal compute."
+    )
+    max_length: int = Field(default=128, ge=4, le=512, description="Tokens of a text that are read.")
+    epochs: int | None = Field(default=None, ge=1, le=1000, description=BY_KIND)
+    patience: int | None = Field(default=None, ge=1, description="Epochs without a better validation; none: all.")
+    batch: int | None = Field(default=None, ge=1, le=65536, description=BY_KIND)
+    rate: float | None = Field(default=None, gt=0, lt=1, description="Learning rate. " + BY_KIND)
+    decay: float = Field(default=0.0, ge=0, lt=1, description="Weight decay.")
+    seed: int = Field(default=42, ge=0, lt=2**31)
+    candidate: bool = Field(default=False, description="Without a version in the registry: classify.distill chooses.")
+
+
+class Distill(Source, Acceleration):
+    """Students from one teacher, each beside its twin without a teacher; the best on dev comes into the registry."""
+
+    teacher: str | None = Field(default=None, min_length=1, description=TEACHER)
+    name: str | None = Field(default=None, min_length=1, max_length=100, description=STUDENT_NAME)
+    unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
+    ensemble: bool = Field(default=True, description="The teacher with an n-gram model beside it.")
+    copies: int = Field(default=0, ge=0, le=50, description="Augmented copies of each text.")
+    kinds: list[StudentKind] = Field(default=["ngrams", "bilstm"], min_length=1, max_length=4)
+    sizes: list[StudentSize] = Field(default=["medium"], min_length=1, max_length=2)
+    labels: list[Literal["soft", "hard"]] = Field(default=["soft"], min_length=1, max_length=2)
+    temperatures: list[Annotated[float, Field(gt=0, le=100)]] = Field(default=[2.0], min_length=1, max_length=10)
+    numbers: dict[str, int | float] = Field(default_factory=dict, description=NUMBERS + " One kind and size only.")
+    alpha: float = Field(default=0.7, ge=0, le=1, description="Share of the soft labels; the rest is the known ones'.")
+    max_length: int = Field(default=128, ge=4, le=512, description="Tokens of a text that are read.")
+    epochs: int | None = Field(default=None, ge=1, le=1000, description=BY_KIND)
+    batch: int | None = Field(default=None, ge=1, le=65536, description=BY_KIND)
+    rate: float | None = Field(default=None, gt=0, lt=1, description="Learning rate. " + BY_KIND)
+    decay: float = Field(default=0.0, ge=0, lt=1, description="Weight decay.")
+    seed: int = Field(default=42, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.numbers and (len(self.kinds) > 1 or len(self.sizes) > 1):
+            raise ValueError("numbers belong to one kind and one size: give one of each")
+        return self
+
+
 # Ten attempts: each goes on from the last one's checkpoint.
 @job("classify.train_teacher", params=TrainTeacher, queue="gpu", max_attempts=10, time_limit=24 * 3600)
 def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
     from jobs.classify.train import train_teacher
 
     return train_teacher(ctx, params)
+
+
+@job("classify.label", params=Label, queue="gpu", time_limit=24 * 3600)
+def label(ctx: Context, params: Label) -> dict[str, Any]:
+    from jobs.classify.label import label
+
+    return label(ctx, params)
+
+
+# Ten attempts: each goes on from the last one's checkpoint.
+@job("classify.train_student", params=TrainStudent, queue="gpu", max_attempts=10, time_limit=24 * 3600)
+def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
+    from jobs.classify.student import train_student
+
+    return train_student(ctx, params)
+
+
+@job("classify.distill", params=Distill, queue="cpu", time_limit=3600)
+def distill(ctx: Context, params: Distill) -> dict[str, Any]:
+    from jobs.classify.distill import distill
+
+    return distill(ctx, params)

@@ -5,27 +5,23 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import structlog
 
 from broker.context import Context
 from broker.errors import JobError
-from db.artifact import Model
-from db.store import ArtifactError
+from jobs.classify import gate
 from jobs.classify.tasks import TrainTeacher
 from jobs.text import artifact, baseline, data, encoder
-from jobs.text.data import Columns, Dataset, Split
-from jobs.text.metrics import confusion, measure
+from jobs.text.data import Columns, Split
+from jobs.text.metrics import measured
 from jobs.text.teacher import Teacher
 from jobs.training import engine, report
 from jobs.training.confusion import Confusion
 from jobs.training.device import resolve
-from jobs.training.memory import batcher
 from jobs.training.publish import earlier, in_use, publish, result
 from jobs.training.task import Plan
 
 log = structlog.get_logger()
-Array = np.ndarray[Any, Any]
 
 
 def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
@@ -55,7 +51,7 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
         ctx.note(warnings=warnings)
     name = params.name or f"teacher-{task.data.name}"
     over = in_use(ctx, name)
-    objection, other = _compare(ctx, over, task.data, metrics["dev"]) if over else (None, None)
+    objection, other = gate.objection(ctx, over, task.data, metrics["dev"]) if over else (None, None)
     metrics |= {"in_use": other} if other else {}
     ctx.progress(2, 3, stage="store")
     facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "encoder": task.encoder.name}
@@ -120,29 +116,4 @@ def _plan(params: TrainTeacher, task: Teacher) -> Plan:
 
 def _measure(task: Teacher, split: Split) -> dict[str, Any]:
     tokens = task.dev if split is task.data.dev else task.tokens(split)
-    return _measured(task.logits(task.model, tokens), split.labels)
-
-
-def _measured(logits: Array, labels: Array) -> dict[str, Any]:
-    table = confusion(logits.argmax(axis=1), labels, logits.shape[1])
-    return measure(logits, labels) | {"confusion": table.tolist(), "texts": len(labels)}
-
-
-def _compare(
-    ctx: Context, over: Model, dataset: Dataset, mine: dict[str, Any]
-) -> tuple[str | None, dict[str, Any] | None]:
-    """Why the version in use stays so, if it does, and what it scores on this dev."""
-    device = resolve(ctx.device)
-    try:
-        loaded = artifact.load_model(ctx.store.fetch(over.artifact_digest), device)
-    except (ArtifactError, ValueError) as error:  # it serves nobody
-        log.warning("model_in_use_unusable", version=over.version, reason=str(error))
-        return None, None
-    if loaded.classes != dataset.classes:
-        return f"version {over.version} in use knows other classes, so the two cannot be compared", None
-    sizes = batcher(ctx, f"{loaded.manifest['architecture']}, inference", device)
-    measured = _measured(loaded.logits(dataset.dev.texts, sizes), dataset.dev.labels)
-    if mine["accuracy"] < measured["accuracy"]:
-        said = f"version {over.version} in use is better on this dev (accuracy {measured['accuracy']:.4f})"
-        return said, measured
-    return None, measured
+    return measured(task.logits(task.model, tokens), split.labels)

@@ -1,0 +1,129 @@
+"""The job that trains one student, from a teacher's logits or without a teacher."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+
+from broker.context import Context
+from broker.errors import JobError
+from db import registry
+from db.store import ArtifactError
+from jobs.classify import gate
+from jobs.classify.tasks import TrainStudent
+from jobs.text import artifact, data, lesson, students
+from jobs.text.data import Columns, Dataset, Split
+from jobs.text.distil import Distillation, Lesson
+from jobs.text.metrics import measured
+from jobs.training import engine, manifest, report
+from jobs.training.device import resolve
+from jobs.training.publish import earlier, in_use, publish, result
+from jobs.training.task import Plan
+
+log = structlog.get_logger()
+
+# By measurement on 9,000 news titles with 38,816 more without labels.
+RECIPES: dict[str, dict[str, Any]] = {
+    "ngrams": {"epochs": 8, "batch": 256, "rate": 2e-2},
+    "bilstm": {"epochs": 6, "batch": 128, "rate": 2e-3},
+    "ngrams+bilstm": {"epochs": 6, "batch": 128, "rate": 4e-3},
+    "transformer": {"epochs": 8, "batch": 64, "rate": 1e-3},
+}
+
+
+def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
+    started = time.perf_counter()
+    if done := earlier(ctx):
+        return result(done)
+    ctx.progress(0, 1, stage="read", message=params.data)
+    task, taught_by = _task(ctx, params)
+    plan = _plan(params)
+
+    fitted = engine.fit(task, plan, params.settings(), resolve(ctx.device), ctx)
+
+    ctx.progress(0, 2, stage="measure")
+    metrics = {"dev": _measure(task, task.data.dev)}
+    if task.data.test is not None:
+        metrics["test"] = _measure(task, task.data.test)
+    ctx.progress(1, 2, stage="store")
+    taught = f"taught by {taught_by['name']}@{taught_by['version']}" if taught_by else "without a teacher"
+    facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "taught": taught}
+    kept = report.keep(ctx, fitted.record, f"{params.kind} student on {task.data.name}, {taught}", facts)
+    teacher = {name: taught_by[name] for name in ("name", "version", "artifact")} if taught_by else None
+    lineage = {"report": kept, "student_of": teacher, "logits": params.logits}
+    name = params.name or f"student-{task.data.name}"
+    with ctx.store.scratch() as folder:
+        made = artifact.save_model(folder, task, fitted, plan, metrics, student_of=teacher)
+        if params.candidate:
+            stored = ctx.store.put(folder)
+            with ctx.session() as session:
+                registry.record(session, stored, artifact.KIND, ctx.job_id)
+            said: dict[str, Any] = {"artifact": stored.digest, "report": kept, "metrics": metrics}
+        else:
+            over = in_use(ctx, name)
+            against, other = gate.objection(ctx, over, task.data, metrics["dev"]) if over else (None, None)
+            metrics |= {"in_use": other} if other else {}
+            model = publish(ctx, folder, name, artifact.KIND, metrics, lineage=lineage, over=over, objection=against)
+            said = result(model) | {"name": name}
+    return said | {
+        "architecture": task.name,
+        "parameters": made["parameters"],
+        "teacher": taught_by,
+        "epochs": len(fitted.history),
+        "best_epoch": fitted.best_epoch,
+        "examples": len(task.examples.lengths) * len(fitted.history),  # visits: what equal compute is about
+        "warnings": list(task.data.warnings),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _task(ctx: Context, params: TrainStudent) -> tuple[Distillation, dict[str, Any] | None]:
+    """The task, and the teacher with its number of parameters. What is wrong is wrong for good."""
+    try:
+        dataset = data.load(params.data, Columns(params.text, params.label, params.split))
+        texts = lesson.gather(dataset, params.unlabelled, 0, params.seed)
+        student = students.make(
+            params.kind, params.size, params.numbers, texts.plain, len(dataset.classes), params.seed
+        )
+        found, teacher = _lesson(ctx, params, dataset) if params.logits else (None, None)
+        if teacher and student.parameters >= teacher["parameters"]:
+            sizes = f"the student has {student.parameters:,} parameters, its teacher {teacher['parameters']:,}"
+            raise JobError(f"{sizes}: give a smaller size or numbers")
+        task = Distillation(
+            dataset, student, found, labels=params.labels, temperature=params.temperature, alpha=params.alpha,
+            rows=params.rows, max_length=params.max_length,
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise JobError(str(error)) from None
+    return task, teacher
+
+
+def _lesson(ctx: Context, params: TrainStudent, dataset: Dataset) -> tuple[Lesson, dict[str, Any]]:
+    assert params.logits is not None  # for the type checker
+    try:
+        folder = ctx.store.fetch(params.logits)
+        facts = manifest.read(folder)
+        texts = lesson.gather(dataset, params.unlabelled, facts["copies"], facts["seed"])
+        return lesson.read(folder, texts, params.logits), facts["teacher"]
+    except (ArtifactError, OSError, KeyError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise JobError(f"logits {params.logits!r}: {said}: give what classify.label gave") from None
+
+
+def _plan(params: TrainStudent) -> Plan:
+    recipe = RECIPES[params.kind]
+    return Plan(
+        epochs=params.epochs or recipe["epochs"],
+        patience=params.patience,
+        batch=params.batch or recipe["batch"],
+        rate=params.rate or recipe["rate"],
+        decay=params.decay,
+        seed=params.seed,
+    )
+
+
+def _measure(task: Distillation, split: Split) -> dict[str, Any]:
+    tokens = task.dev if split is task.data.dev else task.tokens(split)
+    return measured(task.logits(task.model, tokens), split.labels)
