@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from sqlalchemy.orm import Session
 
 from broker.context import Context
-from broker.job import job
+from broker.job import Params, job
+from jobs.classify.serve import check_known
 from jobs.text.source import Source
 from jobs.training.options import Acceleration
 
@@ -140,3 +142,63 @@ def distill(ctx: Context, params: Distill) -> dict[str, Any]:
     from jobs.classify.distill import distill
 
     return distill(ctx, params)
+
+
+# Every reader cuts a text far before this (64 characters for each token that the model reads), and says so.
+TEXT_CHARACTERS = 100_000
+ANSWERS = 10_000  # labels in one result, of all texts together: it fits a row
+
+
+def _cut(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty: leave it out")
+    return text[:TEXT_CHARACTERS]
+
+
+Text = Annotated[str, AfterValidator(_cut)]
+
+
+class Predict(Params):
+    """Say which class a text is of, with its probability, by the version of a model that is in use."""
+
+    model: str = Field(min_length=1, max_length=120, description="In the registry, NAME or NAME@VERSION.")
+    text: Text | None = Field(default=None, description="One text: the result is one answer.")
+    texts: list[Text] | None = Field(default=None, min_length=1, description="Several: the result is a list.")
+    top_k: int = Field(default=1, ge=1, le=1000, description="The most probable classes that are named.")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.text is None) == (self.texts is None):
+            raise ValueError("give text or texts, one of the two")
+        if len(self.asked) * self.top_k > ANSWERS:
+            raise ValueError(
+                f"{len(self.asked):,} texts with top_k={self.top_k}: ask for at most {ANSWERS:,} labels a job"
+            )
+        return self
+
+    @property
+    def asked(self) -> list[str]:
+        """The texts, be it one or several."""
+        return [self.text] if self.text is not None else self.texts or []
+
+
+def known_model(params: Predict, session: Session) -> None:
+    """Refuses a model that is not in the registry or no classifier."""
+    check_known(params.model, session)
+
+
+# Somebody waits for an answer: with few texts it is a matter of milliseconds.
+@job(
+    "classify.predict",
+    params=Predict,
+    queue="cpu.predict",
+    batch=64,
+    batch_by=("model",),
+    priority="interactive",
+    time_limit=600,
+    check=known_model,
+)
+def predict(ctx: Context, many: list[Predict]) -> list[Any]:
+    from jobs.classify.predict import predict
+
+    return predict(ctx, many)

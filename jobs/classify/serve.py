@@ -1,0 +1,66 @@
+"""Which classifier a name stands for, and opening it; needs neither torch nor numpy until one is opened."""
+
+from __future__ import annotations
+
+import time
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from broker.errors import InvalidParams, JobError
+from db.artifact import Artifact, Model
+from db.engine import autocommit
+from db.settings import settings
+from db.store import ArtifactError, ArtifactStore
+from jobs.training.registered import find
+
+if TYPE_CHECKING:
+    from jobs.text.models import TextModel
+
+KIND = "classify"
+LOOK_AGAIN_S = 10.0  # a caller of thousands of predictions need not ask for each whether its model is known
+_known_until: dict[str, float] = {}
+
+
+def check_known(model: str, session: Session) -> None:
+    """Raises InvalidParams for what is no classifier of the registry."""
+    if time.monotonic() < _known_until.get(model, 0.0):
+        return
+    try:
+        found = find(session, model)
+    except JobError as error:
+        raise InvalidParams(str(error)) from None
+    kind = session.scalar(select(Artifact.kind).where(Artifact.digest == found.artifact_digest))
+    if kind != KIND:
+        raise InvalidParams(
+            f"model {model!r} is of kind {kind!r}, no classifier: `gristmill models` lists what there is"
+        )
+    _known_until[model] = time.monotonic() + LOOK_AGAIN_S
+
+
+def forget_known() -> None:
+    """Ask the registry again for every model; tests do, whose rows go away."""
+    _known_until.clear()
+
+
+def named(model: str) -> Model:
+    """The version that a name stands for at this moment. Raises JobError."""
+    with autocommit() as connection, Session(connection) as session:
+        return find(session, model)
+
+
+def load(model: str | PathLike[str], device: str) -> TextModel:
+    """See jobs.classify.load."""
+    from jobs.text.models import open_model
+
+    if Path(model).is_dir():
+        return open_model(Path(model), device)
+    found = named(str(model))
+    store = ArtifactStore(settings().artifacts(), settings().home)
+    try:
+        return open_model(store.fetch(found.artifact_digest), device)
+    except ArtifactError as error:
+        raise ValueError(str(error)) from None
