@@ -1,12 +1,13 @@
 """The jobs that make a trained classifier smaller and faster; what they do is in the modules that the bodies import."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from broker.context import Context
 from broker.job import job
 from jobs.text.source import Source
+from jobs.training.options import Acceleration
 
 
 class Compression(Source):
@@ -44,6 +45,50 @@ class Export(Compression):
     difference: float = Field(default=1e-3, gt=0, description="Of a logit, at most, between torch and the graph.")
 
 
+class Recovered(Compression, Acceleration):
+    """What both cuts of a network have in common: the training after them."""
+
+    recovery_s: float = Field(
+        default=120, ge=0, le=24 * 3600, description="Seconds of training after the cut, from what the network said "
+        "before it; 0: none."
+    )  # fmt: skip
+    rate: float = Field(default=3e-4, gt=0, lt=1, description="Learning rate of that training.")
+    seed: int = Field(default=42, ge=0, lt=2**31)
+
+
+class Prune(Recovered):
+    """Cut what matters least out of a network, and let what is left recover; only structure that goes saves time."""
+
+    method: Literal["structured", "unstructured"] = Field(
+        default="structured", description="Layers, heads and neurons; or single weights, which saves no time."
+    )
+    layers: float = Field(default=0, ge=0, lt=1, description="Share of the layers that go.")
+    heads: float = Field(default=0, ge=0, lt=1, description="Share of each layer's attention heads that go.")
+    ffn: float = Field(default=0, ge=0, lt=1, description="Share of each layer's feed-forward neurons that go.")
+    share: float = Field(default=0.3, gt=0, lt=1, description="Unstructured: of the weights that become zero.")
+    pattern: str = Field(
+        default="query|q_lin|q_proj",
+        min_length=1,
+        description="Unstructured: regular expression of the layers' names; . for all.",
+    )
+    gradual: bool = Field(default=False, description="Unstructured: more zeros each epoch of the recovery.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        structured = self.layers or self.heads or self.ffn
+        if self.method == "unstructured" and structured:
+            raise ValueError("layers, heads and ffn are of method=structured: leave them out, or the method")
+        if self.gradual and (self.method == "structured" or not self.recovery_s):
+            raise ValueError("gradual needs method=unstructured and a recovery_s above 0")
+        return self
+
+
+class LowRank(Recovered):
+    """Write a network's linear layers as products of thin matrices, and let it recover."""
+
+    ratio: float = Field(default=0.25, gt=0, le=1, description="Rank, as a share of a matrix's smaller side.")
+
+
 @job("compress.quantize", params=Quantize, queue="cpu", max_attempts=3, time_limit=4 * 3600)
 def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
     from jobs.compress.quantize import quantize
@@ -56,3 +101,18 @@ def export(ctx: Context, params: Export) -> dict[str, Any]:
     from jobs.compress.export import export
 
     return export(ctx, params)
+
+
+# Three attempts: the recovery is short enough to be done again from its beginning.
+@job("compress.prune", params=Prune, queue="cpu", max_attempts=3, time_limit=24 * 3600)
+def prune(ctx: Context, params: Prune) -> dict[str, Any]:
+    from jobs.compress.prune import prune
+
+    return prune(ctx, params)
+
+
+@job("compress.lowrank", params=LowRank, queue="cpu", max_attempts=3, time_limit=24 * 3600)
+def lowrank(ctx: Context, params: LowRank) -> dict[str, Any]:
+    from jobs.compress.lowrank import lowrank
+
+    return lowrank(ctx, params)

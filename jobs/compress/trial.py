@@ -89,8 +89,8 @@ def compare(
     most_s: seconds of the timing at batch 1, and again at batch 32. tell: called with each candidate's name.
     Raises ExportError where the network has no ONNX form.
     """
-    gate, asked = gate or Gate(), loaded.manifest["reading"]
-    reader = runtime.Reader.of(loaded.tokenizer, asked["max_length"], asked["prefix"])
+    gate = gate or Gate()
+    reader = runtime.Reader.of(loaded.tokenizer, loaded.manifest["reading"])
     rows = reader.rows(sample.texts).ids
     made: list[Candidate] = []
     judged: dict[str, Trial] = {}

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from jobs.text import infer, students
+from jobs.text import infer, narrow, students
 from jobs.text.encoder import bare, quiet
 from jobs.text.learner import Learner
 from jobs.text.network import Classifier
@@ -114,7 +114,9 @@ def _transformer(folder: Path, facts: dict[str, Any], network: dict[str, Any]) -
     config = AutoConfig.from_pretrained(folder / ENCODER, local_files_only=True)
     encoder = bare(AutoModel.from_config(config, dtype=torch.float32))  # type: ignore[no-untyped-call]
     factorised.shape_like(encoder, facts["ranks"])
-    encoder.load_state_dict(load_file(folder / ENCODER / WEIGHTS))
+    weights = load_file(folder / ENCODER / WEIGHTS)
+    narrow.shape_like(encoder, weights)
+    encoder.load_state_dict(weights)
     model = Classifier(encoder, len(facts["classes"]))
     model.head.load_state_dict(load_file(folder / HEAD))
     return model, AutoTokenizer.from_pretrained(folder / ENCODER, local_files_only=True)

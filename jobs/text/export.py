@@ -74,8 +74,7 @@ def check(loaded: Loaded, path: Path, texts: Sequence[str], limit: float = DIFFE
 
 
 def _rows(loaded: Loaded, texts: Sequence[str]) -> tuple[list[np.ndarray[Any, Any]], int]:
-    asked = loaded.manifest["reading"]
-    reader = runtime.Reader.of(loaded.tokenizer, asked["max_length"], asked["prefix"])
+    reader = runtime.Reader.of(loaded.tokenizer, loaded.manifest["reading"])
     return reader.rows(list(texts[:_CHECKED]) or ["a"]).ids, reader.pad
 
 

@@ -65,8 +65,7 @@ class _Torch:
     def predict(self, texts: Sequence[str], top_k: int = 1) -> list[dict[str, Any]]:
         if not texts:
             return []
-        asked = self.manifest["reading"]
-        reader = runtime.Reader.of(self.loaded.tokenizer, asked["max_length"], asked["prefix"])
+        reader = runtime.Reader.of(self.loaded.tokenizer, self.manifest["reading"])
         return runtime.answers(self.logits(texts), self.classes, reader.rows(texts).cut, top_k)
 
 

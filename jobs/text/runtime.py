@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -57,10 +57,10 @@ class Reader:
         self._tokenizer, self._longest, self.pad, self._prefix = tokenizer, longest, pad, prefix
 
     @classmethod
-    def of(cls, tokenizer: Any, longest: int, prefix: str = "") -> Self:
-        """`tokenizer`: transformers' fast one, whose own settings stay as they are."""
+    def of(cls, tokenizer: Any, reading: Mapping[str, Any]) -> Self:
+        """Of transformers' fast tokenizer, whose own settings stay as they are, and a manifest's "reading"."""
         copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        return cls(copy, longest, int(tokenizer.pad_token_id), prefix)
+        return cls(copy, reading["max_length"], int(tokenizer.pad_token_id), reading["prefix"])
 
     @classmethod
     def load(cls, folder: Path, facts: dict[str, Any]) -> Self:

@@ -7,18 +7,21 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import select
+from transformers import AutoModel
 
-from broker.errors import JobError
+from broker.errors import InvalidParams, JobError
 from db import registry
 from db.artifact import Model
 from db.engine import session
 from db.settings import settings
 from db.store import ArtifactStore
-from jobs.compress.tasks import export, quantize
+from jobs.compress.gate import Gate, Verdict
+from jobs.compress.structured import Cut
+from jobs.compress.tasks import export, lowrank, prune, quantize
 from jobs.text import artifact, data, models, runtime
 from jobs.text.artifact import load_model
 from jobs.text.teacher import Teacher
-from jobs.training import engine
+from jobs.training import engine, report
 from jobs.training.options import Acceleration
 from jobs.training.task import Plan
 from tests.integration.recommend.running import run
@@ -92,6 +95,95 @@ def test_an_export_gives_the_same_logits_without_torch(teacher: Model, trained: 
     assert made["fused"]
     assert made["difference"] < 1e-4
     assert versions()["plain@1"].lineage["exported_from"] == {"name": "teacher-words", "version": 1}
+
+
+SHORT = {"acceleration": "off", "recovery_s": 0.5, "rate": 1e-3, "tolerance": 5}
+
+
+@pytest.fixture
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the report of the recovery, which takes longer than it does here."""
+    monkeypatch.setattr(report, "keep", lambda *_: None)
+
+
+@pytest.mark.usefixtures("unreported")
+def test_a_pruned_teacher_recovers_loads_again_and_can_be_quantized(teacher: Model) -> None:
+    made = run(prune, model="teacher-words", layers=0.34, heads=0.25, ffn=0.5, **SHORT)
+    run(quantize, model="teacher-words-pruned", **QUICK)
+
+    found = versions()
+    pruned = found["teacher-words-pruned@1"]
+    said = pruned.metrics["compression"]
+    assert pruned.lineage["pruned_from"] == {"name": "teacher-words", "version": 1}
+    assert (said["layers"], said["heads"], said["ffn"]) == (2, 3, 32)
+    assert said["parameters_ratio"] < 0.7
+    assert said["recovery_s"] > 0
+    assert made["is_current"]
+    assert made["metrics"]["dev"]["accuracy"] > 0.9
+    loaded = load_model(store().fetch(pruned.artifact_digest))
+    assert loaded.model.upper.config.intermediate_size == 32
+    assert loaded.manifest["network"]["heads"] == 3
+    assert loaded.manifest["role"] == "compressed"
+    dev = [text for text, _ in tiny.rows(64, seed=2)]
+    hits = loaded.logits(dev).argmax(axis=1) == np.arange(64) % 2
+    assert hits.mean() == made["metrics"]["dev"]["accuracy"]
+    assert found["teacher-words-pruned-int8@1"].lineage["quantized_from"]["name"] == "teacher-words-pruned"
+
+
+@pytest.mark.usefixtures("unreported")
+def test_layers_and_neurons_cut_leave_a_form_that_transformers_reads_by_itself(teacher: Model) -> None:
+    run(prune, model="teacher-words", layers=0.34, ffn=0.5, **SHORT | {"recovery_s": 0, "tolerance": 100})
+
+    folder = store().fetch(versions()["teacher-words-pruned@1"].artifact_digest)
+    found, report_ = AutoModel.from_pretrained(folder / "encoder", output_loading_info=True, add_pooling_layer=False)
+    assert len(found.encoder.layer) == 2
+    assert not report_["missing_keys"]
+    assert not report_["mismatched_keys"]
+
+
+@pytest.mark.usefixtures("unreported")
+def test_what_loses_too_much_is_stored_out_of_use_and_every_cut_that_was_tried_is_said(
+    teacher: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.compress.prune.CUTS", (Cut(layers=0.67), Cut(layers=0.34)))
+    monkeypatch.setattr(Gate, "judge", lambda *_: Verdict(0.5, 40.0, 0.5, "accuracy falls by 40.00 points"))
+
+    made = run(prune, model="teacher-words", **SHORT | {"recovery_s": 0})
+
+    assert not made["is_current"]
+    assert made["note"].startswith("not taken into use: accuracy falls by 40.00 points")
+    assert [each["cut"] for each in made["cuts"]] == ["67% of the layers", "34% of the layers"]
+
+
+@pytest.mark.usefixtures("unreported")
+def test_single_weights_become_zero_gradually_and_the_speed_is_said_as_it_is(teacher: Model) -> None:
+    made = run(prune, model="teacher-words", method="unstructured", share=0.5, pattern=".", gradual=True, **SHORT)
+
+    assert made["compression"]["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert made["compression"]["parameters_ratio"] == 1
+    assert 0.3 < made["compression"]["speedup_b1"] < 3
+    loaded = load_model(store().fetch(made["artifact"]))
+    assert loaded.manifest["pruned_from"]["name"] == "teacher-words"
+
+
+def test_a_network_that_is_too_small_for_low_rank_is_refused(teacher: Model) -> None:
+    with pytest.raises(JobError, match=r"ratio=0\.25: no layer of teacher-words is cheaper at that rank"):
+        run(lowrank, model="teacher-words")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "unstructured", "layers": 0.5}, "layers, heads and ffn are of method=structured"),
+        ({"gradual": True}, "gradual needs method=unstructured"),
+        ({"heads": 1.0}, "heads"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused_before_anything_is_recorded(
+    wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidParams, match=message):
+        prune.submit(model="teacher-words", **wrong)
 
 
 def test_what_is_compressed_already_is_refused_and_says_what_it_was_made_from(teacher: Model) -> None:
