@@ -202,3 +202,26 @@ def predict(ctx: Context, many: list[Predict]) -> list[Any]:
     from jobs.classify.predict import predict
 
     return predict(ctx, many)
+
+
+class Compare(Source):
+    """Put the classifiers of a data set side by side on this CPU: how right, how fast, how large, and which to take."""
+
+    data: str = Field(default="", description="As for training; if not given, the data that the models learned from.")
+    models: list[str] = Field(
+        default=[],
+        max_length=50,
+        description="Of the registry, NAME or NAME@VERSION; if not given, all that learned from the data, each in the "
+        "version in use or else the newest.",
+    )
+    on: Literal["dev", "test"] = Field(default="dev", description="The split on which they are measured.")
+    timing_s: float = Field(default=60, gt=0, le=3600, description="Seconds for timing all models together, about.")
+    memory: bool = Field(default=True, description="Start a process for each model to see what it takes in memory.")
+    seed: int = Field(default=42, ge=0, lt=2**31, description="Of the baseline that stands beside them.")
+
+
+@job("classify.compare", params=Compare, queue="cpu", max_attempts=3, time_limit=4 * 3600)
+def compare(ctx: Context, params: Compare) -> dict[str, Any]:
+    from jobs.classify.compare import compare
+
+    return compare(ctx, params)

