@@ -11,6 +11,7 @@ from jobs.text.bilstm import BiLSTM, kept
 
 _PRIME = 2**31 - 1  # all products below are less than 2^62
 _NEXT, _SPREAD = 1_000_003, 48_271
+_START = 1e-3  # n-grams that no text had say next to nothing
 
 
 class NgramBag(nn.Module):
@@ -26,7 +27,7 @@ class NgramBag(nn.Module):
         super().__init__()
         self.vocabulary, self.buckets, self.longest = vocabulary, buckets, longest
         self.table = nn.Embedding(vocabulary + buckets, width)
-        nn.init.uniform_(self.table.weight, -1 / width, 1 / width)
+        nn.init.normal_(self.table.weight, std=_START)
         self.head = nn.Linear(width, classes)
         self.dropout = dropout
 
