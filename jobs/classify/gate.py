@@ -11,7 +11,7 @@ from db.artifact import Model
 from db.store import ArtifactError
 from jobs.text import artifact
 from jobs.text.data import Dataset
-from jobs.text.metrics import evaluate
+from jobs.text.metrics import measured
 from jobs.training.device import resolve
 from jobs.training.memory import batcher
 
@@ -31,7 +31,7 @@ def objection(
     if loaded.classes != dataset.classes:
         return f"version {over.version} in use knows other classes, so the two cannot be compared", None
     sizes = batcher(ctx, f"{loaded.manifest['architecture']}, inference", device)
-    found = evaluate(loaded.logits(dataset.dev.texts, sizes), dataset.dev.labels)
+    found = measured(loaded.logits(dataset.dev.texts, sizes), dataset.dev.labels)
     if mine["accuracy"] < found["accuracy"]:
         return f"version {over.version} in use is better on this dev (accuracy {found['accuracy']:.4f})", found
     return None, found

@@ -16,7 +16,7 @@ from jobs.classify.tasks import TrainStudent
 from jobs.text import artifact, data, lesson, students
 from jobs.text.data import Columns, Dataset, Split
 from jobs.text.distil import Distillation, Lesson
-from jobs.text.metrics import evaluate
+from jobs.text.metrics import measured
 from jobs.training import engine, manifest, report
 from jobs.training.device import resolve
 from jobs.training.publish import earlier, in_use, publish, result
@@ -128,4 +128,4 @@ def _plan(params: TrainStudent) -> Plan:
 
 def _measure(task: Distillation, split: Split) -> dict[str, Any]:
     tokens = task.dev if split is task.data.dev else task.tokens(split)
-    return evaluate(task.logits(task.model, tokens), split.labels)
+    return measured(task.logits(task.model, tokens), split.labels)

@@ -13,7 +13,7 @@ from jobs.classify import gate
 from jobs.classify.tasks import TrainTeacher
 from jobs.text import artifact, baseline, data, encoder
 from jobs.text.data import Columns, Split
-from jobs.text.metrics import evaluate
+from jobs.text.metrics import measured
 from jobs.text.teacher import Teacher
 from jobs.training import engine, report
 from jobs.training.confusion import Confusion
@@ -116,4 +116,4 @@ def _plan(params: TrainTeacher, task: Teacher) -> Plan:
 
 def _measure(task: Teacher, split: Split) -> dict[str, Any]:
     tokens = task.dev if split is task.data.dev else task.tokens(split)
-    return evaluate(task.logits(task.model, tokens), split.labels)
+    return measured(task.logits(task.model, tokens), split.labels)

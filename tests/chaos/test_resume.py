@@ -14,10 +14,12 @@ import pytest
 
 from db.settings import settings
 from db.store import ArtifactStore
+from jobs.classify.tasks import label
 from jobs.recommend.artifact import load_model
-from tests.chaos.training_jobs import SAVED, train
+from tests.chaos.training_jobs import SAVED, train, train_student, train_teacher
 from tests.processes import Process, start_relay, start_worker
 from tests.rows import starts
+from tests.unit.text import tiny
 
 pytestmark = pytest.mark.timeout(1800)
 # The sums of two threads depend on how they meet.
@@ -111,6 +113,38 @@ def test_a_training_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
     figure(16, f"{kills} kills of a training of {number} steps in {options['epochs']} epochs: {sum(redone)} steps "
                f"redone, those since the last checkpoint, at most {max(redone)} a kill ({max(redone) / epoch:.2f} of "
                "an epoch); weights and metrics are those of the undisturbed run")  # fmt: skip
+
+
+def test_a_teacher_and_a_distillation_that_are_killed_end_as_undisturbed_ones(
+    worker: Process, tmp_path: Path, full: bool, figure: Callable[[int, str], None]
+) -> None:
+    kills, drawn = 3 if full else 1, random.Random(1)
+    folder = tiny.write_folder(tmp_path / "words", train=400, dev=100)
+    (folder / "unlabelled.txt").write_text("\n".join(text for text, _ in tiny.rows(200, 9)))
+    common = {"data": str(folder), "epochs": kills + 1, "batch": 8, "acceleration": "off", "checkpoint_s": 0.2}
+    teacher = common | {"encoder": "scratch", "max_length": 32, "patience": kills + 1, "name": "undisturbed"}
+    taught = train_teacher.submit(**teacher, trace=str(tmp_path / "teacher")).get(timeout=600)
+    logits = label.apply_async(kwargs={"data": str(folder), "teacher": "undisturbed"}, queue="cpu").get(timeout=600)[
+        "logits"
+    ]
+    student = common | {"logits": logits, "kind": "bilstm", "size": "small", "candidate": True}
+    studied = train_student.submit(**student, trace=str(tmp_path / "student")).get(timeout=600)
+
+    for job, params, undisturbed in ((train_teacher, teacher, taught), (train_student, student, studied)):
+        trace = tmp_path / f"{job.name}, killed"
+        epoch = max(step.number for step in steps(tmp_path / job.name.rpartition("_")[2])) // (kills + 1)
+        killed = job.submit(**params | {"name": "killed"}, trace=str(trace))
+        for attempt in range(1, kills + 1):
+            kill_once(trace, attempt, drawn.randint(1, epoch * 2 // 3), drawn.uniform(0, 0.1))
+        result = killed.get(timeout=600)
+
+        assert starts(killed.id) == kills + 1
+        assert result["metrics"]["dev"] == undisturbed["metrics"]["dev"]
+        assert (result["epochs"], result["best_epoch"]) == (undisturbed["epochs"], undisturbed["best_epoch"])
+        redone = [again(steps(trace), attempt) for attempt in range(1, kills + 1)]
+        assert max(redone) <= epoch
+        figure(16, f"{job.name.rpartition('_')[2]}: {kills} kills of {epoch * (kills + 1)} steps, {sum(redone)} "
+                   "redone; the metrics are those of the undisturbed run")  # fmt: skip
 
 
 def again(made: list[Step], attempt: int) -> int:

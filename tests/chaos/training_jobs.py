@@ -1,13 +1,15 @@
-"""The recommender's training with a line of trace a step, and work on devices with little memory."""
+"""Trainings with a line of trace a step, and work on devices with little memory."""
 
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from broker.context import Context
 from broker.job import Params, find, job
 from broker.params import parse
+from jobs.classify.tasks import TrainStudent, TrainTeacher
 from jobs.recommend.tasks import Train
 
 SAVED = 0  # in the place of a step: what was made before is in a checkpoint
@@ -19,12 +21,43 @@ class TracedTrain(Train):
     trace: str
 
 
+class TracedTeacher(TrainTeacher):
+    """The same for a teacher."""
+
+    trace: str
+
+
+class TracedStudent(TrainStudent):
+    """The same for a student."""
+
+    trace: str
+
+
 @job("chaos.train", params=TracedTrain, queue="cpu", max_attempts=50, backoff=0.05)
 def train(ctx: Context, params: TracedTrain) -> dict[str, Any]:
     from jobs.recommend import train as training
+
+    return _traced(ctx, params.trace, lambda traced: training.train(traced, params))
+
+
+@job("chaos.train_teacher", params=TracedTeacher, queue="cpu", max_attempts=50, backoff=0.05)
+def train_teacher(ctx: Context, params: TracedTeacher) -> dict[str, Any]:
+    from jobs.classify import train as training
+
+    return _traced(ctx, params.trace, lambda traced: training.train_teacher(traced, params))
+
+
+@job("chaos.train_student", params=TracedStudent, queue="cpu", max_attempts=50, backoff=0.05)
+def train_student(ctx: Context, params: TracedStudent) -> dict[str, Any]:
+    from jobs.classify import student as training
+
+    return _traced(ctx, params.trace, lambda traced: training.train_student(traced, params))
+
+
+def _traced(ctx: Context, trace: str, body: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     from jobs.training.stepper import Stepper
 
-    file = os.open(params.trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # unbuffered: what was written outlives a kill
+    file = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # unbuffered: what was written outlives a kill
     real = Stepper.step
 
     def step(self: Any, examples: Any, ready: Any, number: int, share: float) -> Any:
@@ -33,7 +66,7 @@ def train(ctx: Context, params: TracedTrain) -> dict[str, Any]:
 
     Stepper.step = step  # type: ignore[method-assign]
     try:
-        return training.train(_Traced(ctx, file), params)
+        return body(_Traced(ctx, file))
     finally:
         Stepper.step = real  # type: ignore[method-assign]
 
