@@ -77,3 +77,25 @@ def promote(session: Session, name: str, version: int) -> bool:
     session.execute(update(Model).where(Model.name == name, Model.is_current).values(is_current=False))
     session.execute(update(Model).where(Model.id == model.id).values(is_current=True))
     return True
+
+
+def rollback(session: Session, name: str) -> Model | None:
+    """Put the version into use that was so before; None when there is none, and then nothing changes.
+
+    That is the one over which the version in use came, or else the newest older one that nothing spoke against.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtext('model:' || :name))"), {"name": name})
+    in_use = current(session, name)
+    if in_use is None:
+        return None
+    older = session.scalars(
+        select(Model).where(Model.name == name, Model.version < in_use.version).order_by(Model.version.desc())
+    ).all()
+    over = in_use.lineage.get("compared_with_version")
+    before = next((each for each in older if each.version == over), None) or next(
+        (each for each in older if not each.lineage.get("note")), None
+    )
+    if before is not None:
+        promote(session, name, before.version)
+        session.refresh(before)
+    return before

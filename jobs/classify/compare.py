@@ -28,6 +28,7 @@ from jobs.text.data import Dataset, Split
 from jobs.text.metrics import confusion, macro_f1, measure
 from jobs.text.models import TextModel, open_model
 from jobs.training import manifest
+from jobs.training.registered import ancestry
 
 log = structlog.get_logger()
 Array = np.ndarray[Any, Any]
@@ -177,7 +178,7 @@ def _weighed(each: Opened, split: Split, with_memory: bool) -> dict[str, Any]:
         "role": facts.get("role", "teacher"),
         "form": f"{facts.get('form', 'torch')} {facts.get('precision', '')}".strip(),
         "architecture": facts.get("architecture", "not known"),
-        "lineage": _lineage(candidate.lineage),
+        "lineage": ancestry(candidate.lineage),
         "disk_mb": footprint.disk_mb(each.folder),
         "memory_mb": resident and resident["mb"],
         "first_answer_s": resident and resident["s"],
@@ -192,12 +193,6 @@ _NOTHING: Mapping[str, Any] = {
     "form": "scikit-learn", "lineage": "", "disk_mb": None, "memory_mb": None, "first_answer_s": None,
     "parameters": None, "sparsity": None, "flops": None,
 }  # fmt: skip
-
-
-def _lineage(lineage: dict[str, Any]) -> str:
-    """Such as "quantized from teacher@2", of whatever relations the lineage has."""
-    relations = ((name, of) for name, of in lineage.items() if isinstance(of, dict) and "name" in of)
-    return ", ".join(f"{name.replace('_', ' ')} {of['name']}@{of.get('version', '?')}" for name, of in relations)
 
 
 def _recalls(table: Array) -> tuple[float | None, ...]:

@@ -1,7 +1,7 @@
-"""The commands of the recommender: recommend USER, cache stats, cache cleanup, models, models promote."""
+"""The commands of the recommender: recommend USER, cache stats, cache cleanup."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -10,15 +10,10 @@ from workers.cli.output import show, table
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
-    from sqlalchemy.orm import Session
 
 commands = typer.Typer()
 cache = typer.Typer(no_args_is_help=True)
-models = typer.Typer()
 commands.add_typer(cache, name="cache", help="The cache of recommendations: statistics and clean-up.")
-commands.add_typer(models, name="models", help="The registry of models.")
-
-_SCORE = "ndcg@10"
 
 
 @commands.command()
@@ -83,54 +78,3 @@ def cleanup(
         raise InvalidParams(f"days={days:g}: give a number of days from 0 to 36500")
     deleted = tier.cleanup(days)
     show({"deleted": deleted}, lambda out: out.print(f"deleted {deleted} cached lists older than {days:g} days"))
-
-
-@models.callback(invoke_without_command=True)
-def list_models(context: typer.Context) -> None:
-    """List the versions of every model, newest first; the one in use is marked."""
-    if context.invoked_subcommand is not None:
-        return
-    from db import read
-    from db.engine import session
-
-    with session() as opened:
-        rows = read.models(opened)
-    lines = [
-        ["*" if row.is_current else "", row.name, str(row.version), f"{row.created_at.astimezone():%Y-%m-%d %H:%M}",
-         _scores(row.metrics), row.artifact_digest[:12]]
-        for row in rows
-    ]  # fmt: skip
-    made = table(["", "name", "version", "made", "metrics", "artifact"], lines)
-    empty = "no models: train one with `gristmill submit recommend.train`"
-    show([asdict(row) for row in rows], lambda out: out.print(made if rows else empty))
-
-
-@models.command()
-def promote(name: str, version: int) -> None:
-    """Put a version into use, such as an older one after a bad training."""
-    from broker.errors import InvalidParams
-    from db import read, registry
-    from db.engine import session
-
-    with session() as opened:
-        if not registry.promote(opened, name, version):
-            raise InvalidParams(f"no model {name} version {version}: {_known(opened, name)}")
-        (row,) = [each for each in read.models(opened) if (each.name, each.version) == (name, version)]
-    show(asdict(row), lambda out: out.print(f"{name} version {version} is in use"))
-
-
-def _known(opened: "Session", name: str) -> str:
-    from db import read
-
-    found = read.models(opened)
-    versions = [str(each.version) for each in found if each.name == name]
-    names = sorted({each.name for each in found})
-    return f"there are versions {', '.join(versions)}" if versions else f"there is {', '.join(names) or 'no model yet'}"
-
-
-def _scores(metrics: dict[str, Any]) -> str:
-    """One number a measurement, such as the test's beside popularity's."""
-    found = {f"{name} {_SCORE}": value[_SCORE] for name, value in metrics.items()
-             if isinstance(value, dict) and _SCORE in value}  # fmt: skip
-    found = found or {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    return ", ".join(f"{name} {value:.4f}" for name, value in found.items())
