@@ -11,7 +11,7 @@ from broker.errors import JobError
 from jobs.compress import artifact, origin
 from jobs.compress.candidates import fuse
 from jobs.compress.origin import Origin
-from jobs.compress.quantize import measured
+from jobs.compress.quantize import on_splits
 from jobs.compress.tasks import Export
 from jobs.text.export import ExportError, check
 from jobs.text.export import export as write
@@ -38,7 +38,7 @@ def export(ctx: Context, params: Export) -> dict[str, Any]:
             raise JobError(str(error)) from None
         ctx.progress(1, 2, stage="store")
         predictor = artifact.lay_out(folder, source.loaded, graph)
-        metrics = measured(predictor, source.data) | {"export": facts}
+        metrics = on_splits(predictor, source.data) | {"export": facts}
         artifact.seal(folder, predictor, metrics, precision="fp32", exported_from=source.json())
         name = params.name or f"{source.name}-onnx"
         made = origin.register(ctx, folder, name, source, "exported_from", metrics, tolerance=params.tolerance)

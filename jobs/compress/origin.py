@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import select
 
 from broker.context import Context
 from broker.errors import JobError
-from db import registry
 from db.artifact import Model
 from db.store import ArtifactError
 from jobs.compress.tasks import Compression
 from jobs.text import data, models
 from jobs.text.artifact import Loaded, load_model
 from jobs.text.data import Columns, Dataset
-from jobs.text.metrics import evaluate
+from jobs.text.metrics import measured
 from jobs.text.runtime import FORM
-from jobs.training import manifest
+from jobs.training import manifest, registered
 from jobs.training.publish import in_use, publish, result
 
 log = structlog.get_logger()
@@ -40,7 +38,8 @@ class Origin:
 
 def find(ctx: Context, params: Compression) -> Origin:
     """The model that the parameters name, with its data. Raises JobError: what is wrong, in one line."""
-    row = _row(ctx, params.model)
+    with ctx.session() as session:
+        row = registered.find(session, params.model)
     try:
         folder = ctx.store.fetch(row.artifact_digest)
         facts = manifest.read(folder)
@@ -83,28 +82,10 @@ def _worse(ctx: Context, over: Model, dataset: Dataset, mine: dict[str, Any], to
         return None
     if tuple(other.classes) != dataset.classes:
         return f"version {over.version} in use knows other classes, so the two cannot be compared"
-    theirs = evaluate(other.logits(dataset.dev.texts), dataset.dev.labels)["accuracy"]
+    theirs = measured(other.logits(dataset.dev.texts), dataset.dev.labels)["accuracy"]
     if 100 * (theirs - mine["dev"]["accuracy"]) > tolerance:
         return f"version {over.version} in use is better on this dev (accuracy {theirs:.4f})"
     return None
-
-
-def _row(ctx: Context, asked: str) -> Model:
-    name, _, version = asked.partition("@")
-    if version and not version.isdecimal():
-        raise JobError(f"model {asked!r}: after the @ comes a version, such as {name}@1")
-    with ctx.session() as session:
-        versions = list(session.scalars(select(Model).where(Model.name == name).order_by(Model.version)))
-        found = registry.current(session, name)
-    if not versions:
-        raise JobError(f"model {name!r} is not in the registry: `gristmill models` lists those that are")
-    if version:
-        found = next((each for each in versions if each.version == int(version)), None)
-    if found is None:
-        there = ", ".join(f"{name}@{each.version}" for each in versions[-5:])
-        what = f"has no version {version}" if version else "has no version in use"
-        raise JobError(f"model {name!r} {what}: give one of {there}")
-    return found
 
 
 def _data(params: Compression, facts: dict[str, Any]) -> Dataset:

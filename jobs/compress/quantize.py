@@ -12,7 +12,7 @@ from jobs.compress.gate import Gate, stratified
 from jobs.compress.tasks import Quantize
 from jobs.compress.trial import compare
 from jobs.text.data import Dataset
-from jobs.text.metrics import evaluate
+from jobs.text.metrics import measured
 from jobs.text.models import TextModel
 from jobs.training.publish import earlier, result
 
@@ -38,7 +38,7 @@ def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
         table = outcome.json(chosen.name)
         predictor = artifact.lay_out(folder, source.loaded, outcome.files[chosen.name])
         artifact.keep_probe(folder, predictor, sample.texts, outcome.reference)
-        metrics = measured(predictor, source.data) | {"compression": table_row(table, chosen.name)}
+        metrics = on_splits(predictor, source.data) | {"compression": table_row(table, chosen.name)}
         facts = {"precision": chosen.precision, "quantized_from": source.json(), "candidates": table}
         artifact.seal(folder, predictor, metrics, **facts)
         name = params.name or f"{source.name}-int8"
@@ -54,10 +54,10 @@ def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
     }
 
 
-def measured(model: TextModel, dataset: Dataset) -> dict[str, Any]:
+def on_splits(model: TextModel, dataset: Dataset) -> dict[str, Any]:
     """{"dev": …, and "test" where there is one} for the registry."""
     splits = {"dev": dataset.dev} | ({"test": dataset.test} if dataset.test is not None else {})
-    return {name: evaluate(model.logits(split.texts), split.labels) for name, split in splits.items()}
+    return {name: measured(model.logits(split.texts), split.labels) for name, split in splits.items()}
 
 
 def table_row(table: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jobs.compress.unstructured import sparsity
 from jobs.text import artifact, runtime
 from jobs.text.data import Split
 from jobs.text.distil import Lesson
-from jobs.text.metrics import evaluate
+from jobs.text.metrics import measured
 from jobs.text.network import Classifier
 from jobs.text.teacher import sizes
 from jobs.training import report
@@ -108,7 +108,7 @@ def _store(
         **speed(source, model),
     }
     metrics: dict[str, Any] = {
-        name: evaluate(task.logits(model, task.tokens(split)), split.labels)
+        name: measured(task.logits(model, task.tokens(split)), split.labels)
         for name, split in source.data.splits().items()
         if name != "train"
     } | {"compression": compression}

@@ -45,6 +45,12 @@ def open_model(folder: Path, device: str = "cpu") -> TextModel:
     return runtime.Predictor.load(folder) if form == runtime.FORM else _torch(folder, device)
 
 
+def made_from(folder: Path) -> str | None:
+    """The digest of the artifact that this one was compressed from: what to use where it raises WrongMachine."""
+    facts = manifest.read(folder)
+    return next((facts[name]["artifact"] for name in sorted(facts) if name.endswith("_from")), None)
+
+
 @dataclass(frozen=True)
 class _Torch:
     """torch's classifier, with answers like the other's."""

