@@ -139,7 +139,8 @@ def _duplicates(splits: dict[str, Split]) -> list[str]:
     found = []
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         if first in splits and second in splits and (both := set(splits[first].texts) & set(splits[second].texts)):
-            found.append(f"{len(both):,} texts are both in {first} and in {second}: metrics on {second} are flattered")
+            many = "1 text is" if len(both) == 1 else f"{len(both):,} texts are"
+            found.append(f"{many} both in {first} and in {second}: metrics on {second} are flattered")
     return found
 
 

@@ -1,6 +1,7 @@
 """How jobs look to a person."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from workers.cli.output import table
 
 _PRIORITY_NAMES = {step: name for name, step in PRIORITIES.items()}
 _RESULT_CHARACTERS = 4000
+_NUMBERS = re.compile(r"\[\n([-\d.eE+,\s]+)\]")  # a list of numbers, as json indents it
 WIDE = 100  # characters
 
 
@@ -76,9 +78,14 @@ def outcome(out: Console, job: JobDetail, *, brief: bool = True) -> None:
             text = str(job.error["traceback"]).rstrip()
         out.print(text if brief else f"\n{text}", markup=False, soft_wrap=True)
     if job.state == "SUCCESS" and job.result is not None:
-        text = json.dumps(job.result, indent=2, ensure_ascii=False)
+        text = _NUMBERS.sub(_on_one_line, json.dumps(job.result, indent=2, ensure_ascii=False))
         shortened = "" if len(text) <= _RESULT_CHARACTERS else "\n… (the whole with --json)"
         out.print(f"{'' if brief else chr(10)}{text[:_RESULT_CHARACTERS]}{shortened}", markup=False, soft_wrap=True)
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    """A confusion matrix has a line for each class, not for each of its numbers."""
+    return f"[{' '.join(found[1].split())}]"
 
 
 def took(job: JobRow) -> str:
