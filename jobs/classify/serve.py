@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -52,13 +50,11 @@ def named(model: str) -> Model:
         return find(session, model)
 
 
-def load(model: str | PathLike[str], device: str) -> TextModel:
-    """See jobs.classify.load."""
+def load(model: str, device: str) -> TextModel:
+    """The classifier that a name stands for. Raises JobError for none, ValueError for one that cannot be opened."""
     from jobs.text.models import open_model
 
-    if Path(model).is_dir():
-        return open_model(Path(model), device)
-    found = named(str(model))
+    found = named(model)
     store = ArtifactStore(settings().artifacts(), settings().home)
     try:
         return open_model(store.fetch(found.artifact_digest), device)
