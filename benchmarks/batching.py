@@ -1,9 +1,9 @@
 """Predictions over the queue with batching on and off: 2,000 texts enqueued one by one, drained by one cpu worker.
 
-In each round a queue is filled, a worker of as many processes as `gristmill worker cpu` starts drains it, and the rows
-say how many jobs were done between the end of the first and that of the last: neither the worker's start nor the loading
-of the model is in it. On and off take turns; the ratio is the median of the rounds' ratios. Then 200 texts one by one on
-the idle queue, each from `submit` to its answer in this process; on and off take turns here as well.
+In each round a queue is filled, a worker of as many processes as `gristmill worker cpu` starts drains it, and the
+rows say how many jobs were done between the end of the first and that of the last: neither the worker's start nor the
+loading of the model is in it. On and off take turns; the ratio is the median of the rounds' ratios. Then 200 texts
+one by one on the idle queue, each from `submit` to its answer in this process; on and off take turns here as well.
 Last line: {"ratio": …, "p50_ms": …, "p99_ms": …, "jobs_per_s": …, "jobs_per_s_off": …, "p50_ms_off": …, …}.
 """
 
