@@ -137,7 +137,7 @@ def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
     return train_student(ctx, params)
 
 
-@job("classify.distill", params=Distill, queue="cpu", time_limit=3600)
+@job("classify.distill", params=Distill, queue="cpu")
 def distill(ctx: Context, params: Distill) -> dict[str, Any]:
     from jobs.classify.distill import distill
 
