@@ -58,17 +58,22 @@ _INT8: Mapping[str, Mapping[str, Any]] = {
 
 
 def candidates(
-    loaded: Loaded, texts: Sequence[str], folder: Path, planted: Mapping[str, Build] | None = None
+    loaded: Loaded,
+    texts: Sequence[str],
+    folder: Path,
+    planted: Mapping[str, Build] | None = None,
+    drawn: Loaded | None = None,
 ) -> Iterator[Candidate | Unavailable]:
     """torch's network first, then all that can be made of it, written into the folder one after the other.
 
-    `planted`: further ones by name, as a test of the gate has them. Raises ExportError where there is no ONNX form.
+    `planted`: further ones by name, as a test of the gate has them. `drawn`: what the graphs are of, if not the network
+    itself. Raises ExportError where there is no ONNX form.
     """
     weights = 4 * sum(each.numel() for each in loaded.model.parameters())
     yield Candidate(REFERENCE, "fp32", by_torch(loaded.model), weights, 0.0)
     yield _torch_int8(loaded.model)
     plain = folder / f"{PLAIN}.onnx"
-    export(loaded, plain, texts)
+    export(drawn or loaded, plain, texts)
     yield _opened(PLAIN, "fp32", plain)
     base = plain
     if isinstance(loaded.model, Classifier):

@@ -9,8 +9,12 @@ from broker.context import Context
 from broker.errors import JobError
 from jobs.compress import artifact, origin
 from jobs.compress.gate import Gate, stratified
+from jobs.compress.origin import Origin
 from jobs.compress.tasks import Quantize
 from jobs.compress.trial import compare
+from jobs.compress.vocabulary import compacted
+from jobs.text import data
+from jobs.text.artifact import Loaded
 from jobs.text.data import Dataset
 from jobs.text.metrics import measured
 from jobs.text.models import TextModel
@@ -27,8 +31,9 @@ def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
     with ctx.store.scratch() as work, ctx.store.scratch() as folder:
         try:
             gate = Gate(params.tolerance, params.agreement)
+            drawn, pieces = _drawn(params, source)
             outcome = compare(
-                source.loaded, sample, work, gate, most_s=params.timing_s,
+                source.loaded, sample, work, gate, most_s=params.timing_s, drawn=drawn,
                 tell=lambda name: ctx.progress(1, 3, stage="try", message=name),
             )  # fmt: skip
             chosen = outcome.choose(params.prefer)
@@ -39,7 +44,7 @@ def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
         predictor = artifact.lay_out(folder, source.loaded, outcome.files[chosen.name])
         artifact.keep_probe(folder, predictor, sample.texts, outcome.reference)
         metrics = on_splits(predictor, source.data) | {"compression": table_row(table, chosen.name)}
-        facts = {"precision": chosen.precision, "quantized_from": source.json(), "candidates": table}
+        facts = {"precision": chosen.precision, "quantized_from": source.json(), "candidates": table, **pieces}
         artifact.seal(folder, predictor, metrics, **facts)
         name = params.name or f"{source.name}-int8"
         made = origin.register(ctx, folder, name, source, "quantized_from", metrics, tolerance=params.tolerance)
@@ -52,6 +57,15 @@ def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
         "said": said,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _drawn(params: Quantize, source: Origin) -> tuple[Loaded | None, dict[str, Any]]:
+    """What the graphs are of, where that is not the network, and what the manifest says of it."""
+    if not params.prune_vocabulary:
+        return None, {}
+    texts = (*source.data.train.texts, *data.unlabelled(source.data, None))
+    made, kept = compacted(source.loaded, texts)
+    return made, {"vocabulary": {"kept": kept, "of": len(source.loaded.tokenizer)}}
 
 
 def on_splits(model: TextModel, dataset: Dataset) -> dict[str, Any]:

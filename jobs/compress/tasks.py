@@ -35,6 +35,9 @@ class Quantize(Compression):
     prefer: Literal["latency", "throughput", "size"] = Field(
         default="latency", description="What to choose by: one text at a time, batches of 32, or the file's size."
     )
+    prune_vocabulary: bool = Field(
+        default=False, description="Leave out the embeddings of pieces that neither train nor unlabelled texts have."
+    )
     sample: int = Field(default=4000, ge=1, description="Texts of dev at most, by which candidates are judged.")
     timing_s: float = Field(default=30, gt=0, le=3600, description="Seconds at most for timing at each batch size.")
 

@@ -82,11 +82,13 @@ def compare(
     *,
     most_s: float = 30,
     planted: Mapping[str, Build] | None = None,
+    drawn: Loaded | None = None,
     tell: Callable[[str], None] = lambda name: None,
 ) -> Outcome:
     """Makes the candidates in the folder, judges them on the sample, and times all of them turn by turn.
 
-    most_s: seconds of the timing at batch 1, and again at batch 32. tell: called with each candidate's name.
+    most_s: seconds of the timing at batch 1, and again at batch 32. planted, drawn: see `candidates`. tell: called with
+    each candidate's name.
     Raises ExportError where the network has no ONNX form.
     """
     gate = gate or Gate()
@@ -95,7 +97,7 @@ def compare(
     made: list[Candidate] = []
     judged: dict[str, Trial] = {}
     reference: Array | None = None
-    for each in candidates(loaded, sample.texts, folder, planted):
+    for each in candidates(loaded, sample.texts, folder, planted, drawn):
         tell(each.name)
         if isinstance(each, Unavailable):
             judged[each.name] = Trial(each.name, "", refused=each.reason)

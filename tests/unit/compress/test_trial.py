@@ -12,11 +12,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from jobs.compress import artifact, candidates
+from jobs.compress import artifact, candidates, vocabulary
 from jobs.compress.candidates import Candidate, Unavailable
 from jobs.compress.gate import Gate, stratified
 from jobs.compress.trial import Outcome, Trial, compare
-from jobs.text import runtime, students
+from jobs.text import export, runtime, students
 from jobs.text.artifact import Loaded
 from jobs.text.data import Split
 from jobs.text.network import Classifier
@@ -194,3 +194,16 @@ def test_a_sample_has_of_each_class_its_share() -> None:
     assert np.bincount(chosen.labels).tolist() == [90, 10]
     assert [split.labels[int(text)] for text in chosen.texts] == chosen.labels.tolist()
     assert stratified(split, 1000) is split
+
+
+def test_a_smaller_vocabulary_answers_the_same_about_what_it_knows(transformer: Loaded, tmp_path: Path) -> None:
+    texts = ["good book", "bad room", "the book"]
+
+    small, kept = vocabulary.compacted(transformer, texts)
+
+    assert kept == 5 + 4  # words, and the special pieces
+    np.testing.assert_allclose(small.logits(texts), transformer.logits(texts), atol=1e-6)
+    np.testing.assert_allclose(small.logits(["ugly"]), transformer.logits(["unheard"]), atol=1e-6)
+    export.export(small, tmp_path / "small.onnx", texts)
+    export.export(transformer, tmp_path / "whole.onnx", texts)
+    assert (tmp_path / "small.onnx").stat().st_size < (tmp_path / "whole.onnx").stat().st_size
