@@ -90,9 +90,9 @@ def lesson(source: Loaded, split: Split, rows: int, seed: int = 42) -> Lesson:
     return Lesson(chosen.texts, chosen.labels, source.logits(chosen.texts))
 
 
-def affordable(source: Loaded, model: nn.Module, split: Split, seconds: float, device: torch.device) -> int:
+def affordable(source: Loaded, model: nn.Module, data: Dataset, seconds: float, device: torch.device) -> int:
     """How many texts the model can learn from in this time, by the time of a few; at least one batch."""
-    sample = stratified(split, 4 * BATCH)
+    sample = stratified(data.train, 4 * BATCH)
     task = Recovery(source, Dataset("", source.classes, sample, sample, None), model, None, {})
     tokens = task.tokens(sample)
     order = np.argsort(tokens.lengths)
@@ -106,7 +106,8 @@ def affordable(source: Loaded, model: nn.Module, split: Split, seconds: float, d
         if number:  # the first one loads and allocates
             took.append(time.perf_counter() - begin)
     model.zero_grad()
-    return max(BATCH, int(seconds / _MARGIN / (sum(took) / len(sample))))
+    looked_at = _EPOCHS * min(_VALIDATED, len(data.dev)) / 3  # a forward pass is a third of a step
+    return max(BATCH, int(seconds / _MARGIN / (sum(took) / len(sample)) - looked_at))
 
 
 def _part(taught: Taught, rows: Array) -> Taught:

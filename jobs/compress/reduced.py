@@ -68,7 +68,7 @@ def reduce(
         model, facts = attempt.make()
         without = _verdict(gate, source, model, before).accuracy
         if params.recovery_s:
-            rows = recovery.affordable(source.loaded, model, source.data.train, params.recovery_s, device)
+            rows = recovery.affordable(source.loaded, model, source.data, params.recovery_s, device)
             lesson = lesson or _lesson(ctx, source, rows)
             tell = lambda number=number, said=attempt.said: ctx.progress(  # noqa: E731
                 number, len(attempts), stage="recover", message=said

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModel
 
 from jobs.compress import structured, unstructured
 from jobs.compress.structured import Cut
@@ -42,6 +44,19 @@ def test_a_cut_leaves_as_many_heads_and_neurons_in_each_layer(model: Classifier,
         assert layer.attention.self.query.weight.shape == (16, 32)
         assert layer.output.dense.weight.shape == (32, 48)
     assert logits(model, batches[0]).shape == (4, 2)
+
+
+def test_layers_and_neurons_cut_leave_a_form_that_transformers_reads_by_itself(
+    model: Classifier, batches: list[TextBatch], tmp_path: Path
+) -> None:
+    structured.cut(model, Cut(layers=1 / 3, ffn=0.5), batches)
+    model.upper.save_pretrained(tmp_path)
+
+    found, said = AutoModel.from_pretrained(tmp_path, output_loading_info=True, add_pooling_layer=False)
+
+    assert (len(found.encoder.layer), found.config.intermediate_size) == (2, 32)
+    assert not said["missing_keys"]
+    assert not said["mismatched_keys"]
 
 
 def test_heads_and_neurons_that_do_nothing_are_those_that_go(model: Classifier, batches: list[TextBatch]) -> None:
