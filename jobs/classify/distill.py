@@ -10,7 +10,7 @@ from broker.context import ChildOutcome, Context
 from broker.errors import JobError
 from jobs.classify import gate, tasks
 from jobs.classify.tasks import Distill
-from jobs.text import artifact, data
+from jobs.text import artifact, baseline, data
 from jobs.text.data import Columns
 from jobs.training.options import Acceleration
 from jobs.training.publish import earlier, in_use, publish, result
@@ -90,6 +90,8 @@ def _publish(
     dataset = data.load(params.data, Columns(params.text, params.label, params.split))
     name = params.name or f"student-{dataset.name}"
     metrics = dict(outcome.result["metrics"])
+    metrics["baseline"] = baseline.beside(dataset, params.seed)
+    said = baseline.verdict(metrics["baseline"], metrics["dev"]["accuracy"], "student")
     metrics["distillation"] = {"gain_points": best["gain_points"], "share": best["share"], "teacher": logits["dev"]}
     teacher = {each: logits["teacher"][each] for each in ("name", "version", "artifact")}
     over = in_use(ctx, name)
@@ -99,7 +101,19 @@ def _publish(
     lineage |= {"report": outcome.result["report"], "trained_by": str(outcome.id)}
     folder = ctx.store.fetch(best["artifact"])
     model = publish(ctx, folder, name, artifact.KIND, metrics, lineage=lineage, over=over, objection=objection)
-    return result(model) | {"name": name, "teacher": logits["teacher"], "ensemble": logits["ensemble"]}
+    warnings = [*dataset.warnings, *([said] if said else []), *beside_its_twin(best)]
+    if warnings:
+        ctx.note(warnings=warnings)
+    of = {"name": name, "teacher": logits["teacher"], "ensemble": logits["ensemble"]}
+    return result(model) | of | {"warnings": warnings}
+
+
+def beside_its_twin(best: dict[str, Any]) -> list[str]:
+    """What is to be said where the teacher was of no use."""
+    gain = best["gain_points"]
+    if gain is None or gain > 0:
+        return []
+    return [f"the student is no better than its twin without a teacher ({gain:+.1f} points on dev): train without one"]
 
 
 def _said(outcome: ChildOutcome) -> str:

@@ -76,7 +76,9 @@ def test_students_are_made_beside_their_twins_and_the_best_is_registered(source:
     assert 0 < soft["share"] < 1
     # what cannot be is in the table too, and does not stop the others
     assert bags[0]["error"].startswith("the student has 524,")
-    assert bags[0]["error"].endswith(f"its teacher {made['teacher']['parameters']:,}: give a smaller size or numbers")
+    assert bags[0]["error"].endswith(
+        f"its teacher {made['teacher']['parameters']:,}: give the size small, or smaller numbers"
+    )
     assert made["best"]["artifact"] == made["artifact"]
     with session() as opened:
         model = opened.scalars(select(Model).where(Model.name == "student-words")).one()
