@@ -202,4 +202,5 @@ def _recalls(table: Array) -> tuple[float | None, ...]:
 
 def _short(entry: Entry) -> dict[str, Any]:
     left = ("recalls", "architecture", "texts")
-    return {name: value for name, value in entry.json().items() if name not in left}
+    found = {name: value for name, value in entry.json().items() if name not in left}
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}

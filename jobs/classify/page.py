@@ -163,7 +163,7 @@ def _weights(entry: Entry) -> list[str]:
         _number(entry.first_answer_s, 2),
         _number(entry.parameters, 0),
         _number(None if entry.sparsity is None else 100 * entry.sparsity, 1),
-        _number(None if entry.flops is None else entry.flops / 1e6, 2),
+        "not known" if entry.flops is None else f"{entry.flops / 1e6:,.3g}",
     ]
 
 

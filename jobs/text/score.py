@@ -12,6 +12,7 @@ from jobs.text import readers
 from jobs.text.metrics import confusion, macro_f1, measure
 from jobs.text.models import open_model
 from jobs.text.readers import Columns, DataError
+from jobs.training import manifest
 
 Array = np.ndarray[Any, Any]
 
@@ -22,9 +23,10 @@ def score(folder: Path, file: Path, columns: Columns | None = None, device: str 
     `macro_f1` is the mean over the classes that the file has or the model gave, as scikit-learn's is by default.
     Raises ValueError (DataError is one): what is wrong with either, in one line.
     """
+    # The file first: loading torch and a model takes longer than to see what is wrong with it.
+    texts, labels, by = truth(file, _classes(folder), columns or Columns())
     started = time.perf_counter()
     model = open_model(folder, device)
-    texts, labels, by = truth(file, model.classes, columns or Columns())
     loaded = time.perf_counter()
     logits = model.logits(texts)
     seconds = time.perf_counter() - loaded
@@ -40,6 +42,13 @@ def score(folder: Path, file: Path, columns: Columns | None = None, device: str 
         "load_s": round(loaded - started, 3),
         "texts_per_s": round(len(labels) / max(seconds, 1e-9), 1),
     }
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(manifest.read(folder)["classes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{folder} holds no classifier: give a name of `gristmill models`, or its folder") from None
 
 
 def truth(file: Path, classes: tuple[str, ...], columns: Columns) -> tuple[list[str], Array, str]:

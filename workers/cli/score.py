@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli.output import note
-
 if TYPE_CHECKING:
     from db.artifact import Model
 
@@ -55,7 +53,6 @@ def _folder(model: str) -> tuple[Path, dict[str, Any]]:
         folder = ArtifactStore(settings().artifacts(), settings().home).fetch(row.artifact_digest)
     except ArtifactError as error:
         raise GristmillError(f"{row.name}@{row.version} cannot be read: {error}") from None
-    note(f"{row.name}@{row.version}: {folder}")
     return folder, {"model": row.name, "version": row.version}
 
 

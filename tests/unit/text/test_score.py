@@ -1,5 +1,6 @@
 """Scoring a classifier on labelled files as people bring them: ids or names, tables, CRLF, marks, tabs, blank lines."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def test_a_labelled_file_of_any_kind_is_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | bytes
 ) -> None:
     monkeypatch.setattr(module, "open_model", lambda *_: Keywords())
+    (tmp_path / "manifest.json").write_text(json.dumps({"classes": CLASSES}))
 
     found = score(tmp_path, given(tmp_path, content, name))
 
@@ -63,6 +65,7 @@ def test_a_class_that_is_neither_there_nor_predicted_does_not_lower_macro_f1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "open_model", lambda *_: Keywords())
+    (tmp_path / "manifest.json").write_text(json.dumps({"classes": CLASSES}))
 
     assert score(tmp_path, given(tmp_path, "sport a\t0\nnews b\t1\n"))["macro_f1"] == 1
 
@@ -116,3 +119,8 @@ def test_a_file_that_is_not_there_or_a_folder_is_said_so(tmp_path: Path) -> None
 def test_a_classs_name_may_have_braces(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ids 0-1: \{a\}, \{b!r\}\)"):
         truth(given(tmp_path, "x\t5\n"), ("{a}", "{b!r}"), Columns())
+
+
+def test_a_folder_without_a_classifier_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no classifier: give a name of `gristmill models`, or its folder"):
+        score(tmp_path, given(tmp_path, "a\t0\n"))
