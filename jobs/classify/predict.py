@@ -8,9 +8,9 @@ from typing import Any
 from broker.context import Context
 from broker.errors import JobError
 from db.store import ArtifactError, NoSpace
-from jobs.classify.serve import named
+from jobs.classify.serve import named, opened
 from jobs.classify.tasks import Predict
-from jobs.text.models import TextModel, open_model
+from jobs.text.models import TextModel
 
 
 def predict(ctx: Context, many: Sequence[Predict]) -> list[Any]:
@@ -35,7 +35,7 @@ def _in_use(ctx: Context, name: str) -> tuple[int, TextModel]:
     found = named(name)
     digest = found.artifact_digest
     try:
-        return found.version, ctx.models.get(digest, lambda: open_model(ctx.store.fetch(digest), ctx.device))
+        return found.version, ctx.models.get(digest, lambda: opened(ctx.store, digest, ctx.device))
     except NoSpace:  # there may be room at another attempt
         raise
     except (ArtifactError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,8 @@ from jobs.training.registered import find
 
 if TYPE_CHECKING:
     from jobs.text.models import TextModel
+
+log = structlog.get_logger()
 
 KIND = "classify"
 LOOK_AGAIN_S = 10.0  # a caller of thousands of predictions need not ask for each whether its model is known
@@ -52,11 +55,29 @@ def named(model: str) -> Model:
 
 def load(model: str, device: str) -> TextModel:
     """The classifier that a name stands for. Raises JobError for none, ValueError for one that cannot be opened."""
-    from jobs.text.models import open_model
-
     found = named(model)
     store = ArtifactStore(settings().artifacts(), settings().home)
     try:
-        return open_model(store.fetch(found.artifact_digest), device)
+        return opened(store, found.artifact_digest, device)
     except ArtifactError as error:
         raise ValueError(str(error)) from None
+
+
+def opened(store: ArtifactStore, digest: str, device: str) -> TextModel:
+    """The classifier of this artifact; one that computes something else on this machine than where it was quantized
+    gives way to the one that it was made from. Raises ArtifactError and ValueError."""
+    from jobs.text.models import made_from, open_model
+    from jobs.text.runtime import WrongMachine
+
+    folder = store.fetch(digest)
+    try:
+        return open_model(folder, device)
+    except WrongMachine as wrong:
+        if (origin := made_from(folder)) is None:
+            raise
+        try:
+            model = open_model(store.fetch(origin), device)
+        except (ArtifactError, ValueError) as error:
+            raise ValueError(f"{wrong}; what it was made from cannot be used instead: {error}") from None
+        log.warning("model_replaced_by_its_origin", artifact=digest, origin=origin, reason=str(wrong))
+        return model

@@ -1,5 +1,6 @@
 """classify.predict: in a worker that can import neither torch nor transformers, and without any queue."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -151,6 +152,26 @@ def test_a_model_whose_files_are_gone_fails_each_job_for_good(mood: str, store: 
     found = body(store, {"text": "good"}, {"text": "bad"})
 
     assert all(isinstance(each, JobError) and "is not in the store" in str(each) for each in found)
+
+
+def test_a_model_that_was_quantized_for_another_machine_gives_way_to_its_origin(
+    mood: str, store: ArtifactStore, tmp_path: Path
+) -> None:
+    folder = bag.tiny(tmp_path / "quantized", good="bad", bad="good")
+    made_on, origin = {"architecture": "PDP-11", "flags": []}, {"artifact": serve.named(mood).artifact_digest}
+    facts = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(facts | {"machine": made_on, "quantized_from": origin}))
+    probe = {"texts": ["good", "bad"], "logits": [[0, 1], [1, 0]], "agreement": 1.0}
+    (folder / "probe.json").write_text(json.dumps(probe))
+    register(store, folder, in_use=1)
+
+    (answer,) = body(store, {"text": "good"})
+
+    assert (answer["label"], answer["model_version"]) == ("positive", 2)
+    store.delete(origin["artifact"])
+    (error,) = body(store, {"text": "good"})
+    assert "of its probe here" in str(error)
+    assert "what it was made from cannot be used instead" in str(error)
 
 
 def test_without_the_queue_a_folder_or_a_name_is_loaded(mood: str, tmp_path: Path) -> None:
