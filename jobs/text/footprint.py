@@ -116,7 +116,7 @@ def _torch(folder: Path) -> Iterator[Weights]:
                 if len(file.get_slice(name).get_shape()) < 2:
                     continue
                 values = file.get_tensor(name).float().numpy()
-                is_head = path.stem == "head" or "head.weight" in name
+                is_head = path.stem == "head" or name == "head.weight" or name.endswith(".head.weight")
                 yield Weights(values, 0, not is_head, "embed" in name or "table" in name)
 
 
@@ -129,7 +129,8 @@ def _onnx(path: Path) -> Iterator[Weights]:
     passed: dict[str, str] = {}  # a weight's name after it was only reshaped or made float again
     found: list[tuple[str, Any]] = []
     for node in graph.node:
-        for name in node.input:
+        # of an LSTM the second and third are its weights; biases and scales have two dimensions as well
+        for name in node.input[1:3] if "LSTM" in node.op_type else node.input:
             source = passed.get(name, name)
             if source not in stored or len(stored[source].dims) < 2:
                 continue
