@@ -10,7 +10,7 @@ from broker.context import ChildOutcome, Context
 from broker.errors import JobError
 from jobs.classify import gate, tasks
 from jobs.classify.tasks import Distill
-from jobs.text import artifact, baseline, data
+from jobs.text import artifact, baseline, data, students
 from jobs.text.data import Columns
 from jobs.training.options import Acceleration
 from jobs.training.publish import earlier, in_use, publish, result
@@ -32,7 +32,7 @@ def distill(ctx: Context, params: Distill) -> dict[str, Any]:
     if labelled.state != "SUCCESS":
         raise JobError(f"the teacher's logits are not there: {_said(labelled)}")
     logits = labelled.result
-    planned = plan(params, logits["logits"], logits["rows"])
+    planned = plan(params, logits)
     outcomes = ctx.fan_out(tasks.train_student, planned)
     rows = table(planned, outcomes, logits["teacher"]["parameters"])
     able = [row for row in rows if row["labels"] != "gold" and row["dev"] is not None]
@@ -43,19 +43,25 @@ def distill(ctx: Context, params: Distill) -> dict[str, Any]:
     return _publish(ctx, params, logits, best, outcomes[rows.index(best)]) | {"best": best, "students": rows}
 
 
-def plan(params: Distill, logits: str, rows: int) -> list[dict[str, Any]]:
-    """The students' parameters: kinds x sizes x ways of learning, and for each kind and size the twin that is taught
-    by labels alone. All have the same epochs of as many `rows`, so that each sees as many texts in as many steps."""
+def plan(params: Distill, labelled: dict[str, Any]) -> list[dict[str, Any]]:
+    """The students' parameters, from what classify.label gave: kinds x sizes x ways to learn.
+
+    And for each kind and size the twin that learns from labels alone. All make the same epochs of as many rows, so that
+    each sees as many texts in as many steps.
+    """
     common = {each: getattr(params, each) for each in (*_SOURCE, "unlabelled", *_HOW)} | {"candidate": True}
     ways: list[dict[str, Any]] = [
-        {"logits": logits, "labels": labels, **({"temperature": warmth} if labels == "soft" else {})}
+        {"logits": labelled["logits"], "labels": labels, **({"temperature": warmth} if labels == "soft" else {})}
         for labels in dict.fromkeys(params.labels)
         for warmth in (dict.fromkeys(params.temperatures) if labels == "soft" else [None])
     ]
+    start = {students.LAYERS: {"start": labelled["teacher"]["artifact"]}}
     shapes = [
-        {"kind": kind, "size": size} for kind in dict.fromkeys(params.kinds) for size in dict.fromkeys(params.sizes)
+        {"kind": kind, "size": size} | start.get(kind, {})
+        for kind in dict.fromkeys(params.kinds)
+        for size in dict.fromkeys(params.sizes)
     ]
-    return [common | shape | way for shape in shapes for way in (*ways, {"rows": rows})]
+    return [common | shape | way for shape in shapes for way in (*ways, {"rows": labelled["rows"]})]
 
 
 def table(

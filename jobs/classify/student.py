@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from jobs.text import artifact, data, lesson, students
 from jobs.text.data import Columns, Dataset, Split
 from jobs.text.distil import Distillation, Lesson
 from jobs.text.metrics import measured
+from jobs.text.network import Classifier
 from jobs.training import engine, manifest, report
 from jobs.training.device import resolve
 from jobs.training.publish import earlier, in_use, publish, result
@@ -32,6 +34,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "bilstm": {"steps": 750, "batch": 256, "rate": 4e-3, "beta2": 0.999},
     "ngrams+bilstm": {"steps": 750, "batch": 256, "rate": 4e-3, "beta2": 0.95},
     "transformer": {"steps": 3000, "batch": 64, "rate": 1e-3, "beta2": 0.999},
+    "layers": {"steps": 3000, "batch": 32, "rate": 1e-4, "beta2": 0.999},
 }
 _EPOCHS = (3, 60)  # at least and at most, however many steps that is
 _BATCHES = 64  # an epoch, at least: few texts make smaller batches
@@ -88,20 +91,38 @@ def _task(ctx: Context, params: TrainStudent) -> tuple[Distillation, dict[str, A
     try:
         dataset = data.load(params.data, Columns(params.text, params.label, params.split))
         texts = lesson.gather(dataset, params.unlabelled, 0, params.seed)
-        student = students.make(
-            params.kind, params.size, params.numbers, texts.plain, len(dataset.classes), params.seed
-        )
+        student, reading = _student(ctx, params, dataset, texts.plain)
         found, teacher = _lesson(ctx, params, dataset) if params.logits else (None, None)
         if teacher and student.parameters >= teacher["parameters"]:
             sizes = f"the student has {student.parameters:,} parameters, its teacher {teacher['parameters']:,}"
             raise JobError(f"{sizes}: give the size small, or smaller numbers")
         task = Distillation(
             dataset, student, found, labels=params.labels, temperature=params.temperature, alpha=params.alpha,
-            rows=params.rows, max_length=params.max_length,
+            rows=params.rows, **reading,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise JobError(str(error)) from None
     return task, teacher
+
+
+def _student(
+    ctx: Context, params: TrainStudent, dataset: Dataset, texts: Sequence[str]
+) -> tuple[students.Student, dict[str, Any]]:
+    """The network, and how it reads texts. Raises ValueError for numbers that it cannot have."""
+    if params.kind != students.LAYERS:
+        made = students.make(params.kind, params.size, params.numbers, texts, len(dataset.classes), params.seed)
+        return made, {"max_length": params.max_length}
+    if params.start is None:
+        raise ValueError("kind='layers' begins with a teacher's: give its artifact as start, or use classify.distill")
+    try:
+        teacher = artifact.load_model(ctx.store.fetch(params.start))
+    except ArtifactError as error:
+        raise ValueError(f"start {params.start!r}: {error}") from None
+    if not isinstance(teacher.model, Classifier) or teacher.classes != dataset.classes:
+        raise ValueError(f"start {params.start!r} is no transformer that knows the classes of {dataset.name}")
+    made = students.first_layers(params.size, params.numbers, teacher.model, teacher.tokenizer)
+    asked = teacher.manifest["reading"]
+    return made, {"max_length": min(params.max_length, asked["max_length"]), "prefix": asked["prefix"]}
 
 
 def _lesson(ctx: Context, params: TrainStudent, dataset: Dataset) -> tuple[Lesson, dict[str, Any]]:

@@ -11,7 +11,7 @@ from jobs.classify.serve import check_known
 from jobs.text.source import Source
 from jobs.training.options import Acceleration
 
-StudentKind = Literal["ngrams", "bilstm", "ngrams+bilstm", "transformer"]
+StudentKind = Literal["ngrams", "bilstm", "ngrams+bilstm", "transformer", "layers"]
 StudentSize = Literal["small", "medium"]
 TEACHER = "In the registry, NAME or NAME@VERSION; teacher-<data> if not given."
 STUDENT_NAME = "In the registry of models; student-<data> if not given."
@@ -83,6 +83,7 @@ class TrainStudent(Source, Acceleration):
     rate: float | None = Field(default=None, gt=0, lt=1, description="Learning rate. " + BY_KIND)
     decay: float = Field(default=0.0, ge=0, lt=1, description="Weight decay.")
     seed: int = Field(default=42, ge=0, lt=2**31)
+    start: str | None = Field(default=None, description="Artifact of the teacher that a student of layers begins as.")
     candidate: bool = Field(default=False, description="Without a version in the registry: classify.distill chooses.")
 
 
@@ -94,7 +95,7 @@ class Distill(Source, Acceleration):
     unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
     ensemble: bool = Field(default=True, description="The teacher with an n-gram model beside it.")
     copies: int = Field(default=0, ge=0, le=50, description="Augmented copies of each text.")
-    kinds: list[StudentKind] = Field(default=["ngrams", "bilstm"], min_length=1, max_length=4)
+    kinds: list[StudentKind] = Field(default=["ngrams", "bilstm"], min_length=1, max_length=5)
     sizes: list[StudentSize] = Field(default=["medium"], min_length=1, max_length=2)
     labels: list[Literal["soft", "hard"]] = Field(default=["soft"], min_length=1, max_length=2)
     temperatures: list[Annotated[float, Field(gt=0, le=100)]] = Field(default=[2.0], min_length=1, max_length=10)
@@ -220,7 +221,13 @@ class Compare(Source):
     seed: int = Field(default=42, ge=0, lt=2**31, description="Of the baseline that stands beside them.")
 
 
-@job("classify.compare", params=Compare, queue="cpu", max_attempts=3, time_limit=4 * 3600)
+def known_models(params: Compare, session: Session) -> None:
+    """Refuses what is not in the registry or no classifier."""
+    for model in params.models:
+        check_known(model, session)
+
+
+@job("classify.compare", params=Compare, queue="cpu", max_attempts=3, time_limit=4 * 3600, check=known_models)
 def compare(ctx: Context, params: Compare) -> dict[str, Any]:
     from jobs.classify.compare import compare
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from jobs.text import vocabulary
 from jobs.text.bilstm import BiLSTM
 from jobs.text.network import Classifier
 from jobs.text.ngrams import BagAndLSTM, NgramBag
+from jobs.text.teacher import sizes
 
+LAYERS = "layers"  # the first of the teacher's, with its embeddings and its vocabulary
 SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "bilstm": {"small": {"width": 64, "hidden": 64}, "medium": {"width": 128, "hidden": 128}},
     "ngrams": {"small": {"width": 16, "buckets": 2**15}, "medium": {"width": 16, "buckets": 2**17}},
@@ -26,6 +29,7 @@ SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
         "small": {"layers": 2, "width": 128, "heads": 4},
         "medium": {"layers": 4, "width": 192, "heads": 6},
     },
+    LAYERS: {"small": {"layers": 2}, "medium": {"layers": 4}},
 }
 
 
@@ -55,15 +59,36 @@ def make(
 
     Raises ValueError for a number that the kind does not have.
     """
-    sizes = {**SIZES[kind][size], **changed}
+    numbers = {**SIZES[kind][size], **changed}
     made = vocabulary.tokenizer(texts)
     if unknown := sorted(changed.keys() - _NUMBERS[kind]):
         raise ValueError(f"a student of kind {kind!r} has no {unknown[0]}: it has {', '.join(sorted(_NUMBERS[kind]))}")
-    description = {"kind": kind, "vocabulary": len(made), **sizes}
+    description = {"kind": kind, "vocabulary": len(made), **numbers}
     torch.manual_seed(seed)
     model = network(description, classes)
     words = ", ".join(f"{name} {value:,}" for name, value in description.items() if name != "kind")
     return Student(f"{kind} student ({words})", model, made, description)
+
+
+def first_layers(size: str, changed: Mapping[str, int | float], teacher: Classifier, tokenizer: Any) -> Student:
+    """A transformer of the teacher's embeddings, its first layers and its head; `tokenizer`: the teacher's.
+
+    Where the teacher knows so much in its lower layers, it need not be learned again (Sanh et al. 2019, DistilBERT,
+    section 3, which takes every other layer). Raises ValueError for layers that the teacher does not have.
+    """
+    if unknown := sorted(changed.keys() - {"layers"}):
+        raise ValueError(f"a student of kind {LAYERS!r} has no {unknown[0]}: it has layers")
+    layers = int({**SIZES[LAYERS][size], **changed}["layers"])
+    encoder: Any = copy.deepcopy(teacher.whole())
+    there = encoder.config.num_hidden_layers
+    if teacher.path is None or not 0 < layers < there:
+        raise ValueError(f"layers={layers}: the teacher has {there}: give at least 1 and fewer than that")
+    encoder.set_submodule(teacher.path, nn.ModuleList(list(encoder.get_submodule(teacher.path))[:layers]))
+    encoder.config.num_hidden_layers = layers
+    model = Classifier(encoder, teacher.head.out_features)
+    model.head.load_state_dict(teacher.head.state_dict())
+    name = f"student of the teacher's first {layers} layers of {encoder.config.hidden_size}"
+    return Student(name, model, tokenizer, sizes(encoder))
 
 
 def network(description: Mapping[str, Any], classes: int) -> nn.Module:

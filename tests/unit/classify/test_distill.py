@@ -7,6 +7,8 @@ from broker.context import ChildOutcome
 from jobs.classify import distill, student
 from jobs.classify.tasks import Distill, TrainStudent
 
+LABELLED = {"logits": "digest", "rows": 500, "teacher": {"artifact": "of the teacher"}}
+
 
 def ended(accuracy: float | None) -> ChildOutcome:
     result = {
@@ -19,17 +21,17 @@ def ended(accuracy: float | None) -> ChildOutcome:
 
 def test_a_student_is_planned_for_each_way_to_learn_and_its_twin_has_as_many_texts() -> None:
     params = Distill(
-        kinds=["ngrams", "bilstm"], sizes=["small"], labels=["hard", "soft"], temperatures=[2, 4], epochs=3
+        kinds=["ngrams", "layers"], sizes=["small"], labels=["hard", "soft"], temperatures=[2, 4], epochs=3
     )
 
-    planned = distill.plan(params, "digest", 500)
+    planned = distill.plan(params, LABELLED)
 
     shown = [(each["kind"], each.get("logits"), each.get("labels"), each.get("temperature")) for each in planned]
     assert shown[:4] == [
         ("ngrams", "digest", "hard", None), ("ngrams", "digest", "soft", 2.0), ("ngrams", "digest", "soft", 4.0),
         ("ngrams", None, None, None),
     ]  # fmt: skip
-    assert [each[0] for each in shown[4:]] == ["bilstm"] * 4
+    assert [(each["kind"], each["start"]) for each in planned[4:]] == [("layers", "of the teacher")] * 4
     assert [each["rows"] for each in planned if "logits" not in each] == [500, 500]
     parsed = [TrainStudent.model_validate(each) for each in planned]
     assert all(each.candidate and each.epochs == 3 for each in parsed)
@@ -37,7 +39,7 @@ def test_a_student_is_planned_for_each_way_to_learn_and_its_twin_has_as_many_tex
 
 def test_the_table_says_what_each_student_gained_over_its_twin_and_why_one_is_not_there() -> None:
     params = Distill(kinds=["ngrams", "bilstm"], labels=["soft"])
-    planned = distill.plan(params, "digest", 500)
+    planned = distill.plan(params, LABELLED)
 
     rows = distill.table(planned, [ended(0.87), ended(0.84), ended(None), ended(0.8)], 1000)
 

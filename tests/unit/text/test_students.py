@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from jobs.text import students
+from jobs.text.network import Classifier
 from jobs.text.ngrams import NgramBag
 from tests.unit.text import tiny
 
 TEXTS = [text for text, _ in tiny.rows(30, 1)]
-KINDS = tuple(students.SIZES)
+KINDS = ("ngrams", "bilstm", "ngrams+bilstm", "transformer")
 
 
 def make(kind: str, seed: int = 42) -> students.Student:
@@ -106,3 +107,19 @@ def test_numbers_take_the_place_of_a_sizes_and_unknown_ones_are_refused() -> Non
     assert students.network(made.network, 3).state_dict().keys() == made.model.state_dict().keys()
     with pytest.raises(ValueError, match="a student of kind 'bilstm' has no buckets: it has dropout, hidden, width, w"):
         students.make("bilstm", "small", {"buckets": 8}, TEXTS, 3)
+
+
+def test_a_student_of_the_teachers_first_layers_begins_as_the_teacher_does() -> None:
+    teacher = Classifier(tiny.encoder(layers=3).model, 2).eval()
+    ids, mask = batch(10)
+
+    made = students.first_layers("small", {}, teacher, tiny.tokenizer())
+
+    assert (made.network["layers"], made.network["kind"]) == (2, "transformer")
+    assert made.parameters < sum(each.numel() for each in teacher.parameters())
+    whole = teacher.upper(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    cut = made.model.eval().upper(input_ids=ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(cut, whole[2])
+    assert torch.equal(made.model.head.weight, teacher.head.weight)
+    with pytest.raises(ValueError, match="layers=3: the teacher has 3: give at least 1 and fewer than that"):
+        students.first_layers("small", {"layers": 3}, teacher, tiny.tokenizer())
