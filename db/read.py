@@ -68,6 +68,7 @@ class JobDetail(JobRow):
     time_limit_s: float | None
     parent_id: UUID | None
     root_id: UUID | None
+    leader_id: UUID | None  # in whose batch it ran
     children: dict[str, int] = field(default_factory=dict)  # by state
     history: list[Event] = field(default_factory=list)
 
@@ -111,7 +112,8 @@ _LIST = text(f"""
     ORDER BY created_at DESC, id LIMIT :limit""")
 
 _DETAIL = text(f"""
-    SELECT {_ROW}, params, key, result, error, notes, expires_at, time_limit_s, parent_id, root_id
+    SELECT {_ROW}, params, key, result, error, notes, expires_at, time_limit_s, parent_id, root_id,
+           leader_id
     FROM job WHERE id = :id""")
 
 _HISTORY = text("""

@@ -188,7 +188,7 @@ def _queues(found: Sequence[Depth]) -> Iterator[Metric]:
     labels = ("queue", "priority")
     yield _gauge(
         "queue_jobs",
-        "Live jobs. waiting: due; held: due, but enough others of its owner are ahead; later: due later; "
+        "Live jobs. waiting: due; held: due, but enough others of its owner or batch are ahead; later: due later; "
         "suspended: waits for its children; running.",
         (*labels, "state"),
         {(*key, state): getattr(each, state) for key, each in depths.items() for state in _LIVE},

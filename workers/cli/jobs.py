@@ -48,7 +48,8 @@ def jobs(
 def queues() -> None:
     """Show each queue's depth and the age of its oldest due job.
 
-    waiting: due; held: due, but enough others of its owner are ahead; later: due later; suspended: waits for children.
+    waiting: due; held: due, but enough others of its owner or batch are ahead; later: due later; suspended: waits for
+    children.
     """
     from broker.settings import settings
     from db import vitals

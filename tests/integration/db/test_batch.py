@@ -153,6 +153,15 @@ def test_a_process_that_dies_takes_the_attempts_of_all_with_it(on: Connection) -
     assert {each.id: each.state for each in lost} == dict.fromkeys((leader.id, *(each.id for each in mates)), "RETRY")
 
 
+def test_a_batch_of_a_worker_that_stops_or_is_lost_comes_back_whole(on: Connection) -> None:
+    formed(on, new(), new())
+    assert ledger.give_back(on, "w") == 3
+
+    on.execute(text("UPDATE job SET state = 'REVOKED'"))
+    formed(on, new(), lease_s=-1)
+    assert [each.state for each in ledger.rescue(on, 0)] == ["RETRY"] * 2
+
+
 def test_who_led_before_is_not_remembered_in_a_later_attempt(on: Connection) -> None:
     leader, (mate,) = formed(on, new(backoff_s=0))
     batch.fail(on, [Failure(mate, ERROR, permanent=False)])

@@ -55,6 +55,7 @@ def detail(out: Console, job: JobDetail) -> None:
         "created": _when(job.created_at), "due": _when(job.run_at) if job.state in ("PENDING", "RETRY") else "",
         "started": _when(job.started_at), "finished": _when(job.finished_at), "took": took(job),
         "progress": "" if job.state == "SUCCESS" else _progress(job.progress), "parent": str(job.parent_id or ""),
+        "batch led by": str(job.leader_id or ""),
         "children": ", ".join(f"{count} {state}" for state, count in sorted(job.children.items())),
         "notes": _json(job.notes) if job.notes else "",
     }  # fmt: skip
