@@ -90,11 +90,13 @@ def _dataset(params: Compare, candidates: Sequence[Candidate]) -> Dataset:
     if params.data:
         return data.load(params.data, Columns(params.text, params.label, params.split))
     sources = {
-        (str(each.manifest["data"].get("source")), tuple(sorted(each.manifest["data"].get("columns", {}).items())))
+        (each.manifest["data"].get("source"), tuple(sorted(each.manifest["data"].get("columns", {}).items())))
         for each in candidates
     }
     if len(sources) > 1:
-        several = ", ".join(sorted(source for source, _ in sources))
+        several = ", ".join(sorted(str(source) for source, _ in sources))
         raise JobError(f"the models are of several data sets ({several}): say which with data")
     source, columns = sources.pop()
+    if source is None:
+        raise JobError("the models' manifests do not say where their data is: give data")
     return data.load(source, Columns(**dict(columns)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from broker.errors import JobError
+from broker.errors import GristmillError, JobError
 from db import registry
 from db.engine import session
 from db.settings import settings
@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_measured_is_left_out_and_said(given: Path, tmp_p
     ],
 )
 def test_what_cannot_be_compared_is_one_line(given: Path, params: dict[str, Any], message: str) -> None:
-    with pytest.raises(JobError, match=message):
+    with pytest.raises(GristmillError, match=message):
         run(compare, **params)
 
 
