@@ -89,6 +89,19 @@ def test_students_are_made_beside_their_twins_and_the_best_is_registered(source:
     assert loaded.manifest["student_of"] == model.lineage["student_of"]
 
 
+def test_a_student_of_the_teachers_first_layers_is_a_transformer_like_any_other(source: dict[str, Any]) -> None:
+    shape = {"kinds": ["layers"], "sizes": ["small"], "numbers": {"layers": 1}}
+
+    made = run(distill, **source, **shape, **QUICK | {"rate": 1e-3, "epochs": 1}, ensemble=False)
+
+    loaded = load_model(fetch(made["artifact"]))
+    assert (loaded.manifest["network"]["layers"], loaded.manifest["role"]) == (1, "student")
+    assert (fetch(made["artifact"]) / "encoder" / "config.json").is_file()
+    assert loaded.manifest["reading"]["max_length"] == 32  # as the teacher's
+    assert made["ensemble"] is None
+    assert made["metrics"]["distillation"]["share"] == made["best"]["share"] < 1
+
+
 def test_the_teacher_is_asked_once_for_the_same_texts(source: dict[str, Any]) -> None:
     first = run(label, **source, copies=1)
     again, other = run(label, **source, copies=1), run(label, **source)
