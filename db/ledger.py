@@ -229,10 +229,10 @@ _FAIL = text(f"""
     RETURNING state""")
 
 # The worker's parent saw the process of a job die. It does not know the attempt, but the child that held it is gone,
-# and what it ran along with the job in a batch.
+# and what it ran along with the job in a batch. A job that another process runs along is not lost with its own message.
 _LOSE = text(f"""
     UPDATE job {fail_set()}
-    WHERE (id = :id OR leader_id = :id) AND worker = :worker AND state = 'STARTED'
+    WHERE (id = :id AND leader_id IS NULL OR leader_id = :id) AND worker = :worker AND state = 'STARTED'
     RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
 
 _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', \

@@ -116,12 +116,11 @@ def run(task: Job, leader: Claimed, others: Sequence[Claimed]) -> Ended:
     except Interrupted as interrupted:
         log.info("batch_handed_over", reason=str(interrupted), jobs=len(jobs))
         persist(lambda on: batch.hand_over(on, jobs))
-        return Ended(None)
     except Exception as error:
         if isinstance(error, MemoryError):
             traceback.clear_frames(error.__traceback__)  # they hold what filled the memory, and recording it needs some
         whole, results = error, {}
-        errors = {job.id: errors.get(job.id, error) for job in jobs} | errors
+        errors = dict.fromkeys((job.id for job in jobs), error) | errors
     states = _settle([leader, *others], results, errors, whole)
     return Ended(states.get(leader.id), results.get(leader.id), errors.get(leader.id))
 

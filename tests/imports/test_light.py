@@ -48,6 +48,8 @@ def test_there_are_declarations_to_look_at() -> None:
         "db.store",
         "db.read",
         "jobs.recommend.cache",
+        "jobs.classify",
+        "jobs.classify.serve",
         "jobs.text.source",
         "jobs.training.options",
         "workers.runner",

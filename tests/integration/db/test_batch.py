@@ -147,6 +147,7 @@ def test_leases_are_renewed_with_the_leaders_even_when_that_one_has_ended(on: Co
 
 def test_a_process_that_dies_takes_the_attempts_of_all_with_it(on: Connection) -> None:
     leader, mates = formed(on, new(), new())
+    assert ledger.lose(on, mates[0].id, "w", ERROR) == []  # what died had its stale message in hand
 
     lost = ledger.lose(on, leader.id, "w", ERROR)
 
