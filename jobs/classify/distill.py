@@ -40,7 +40,8 @@ def distill(ctx: Context, params: Distill) -> dict[str, Any]:
         first = next(each for each in outcomes if each.state != "SUCCESS")
         raise JobError(f"no student was trained, the first because: {_said(first)}")
     best = max(able, key=lambda row: (row["dev"], -row["parameters"]))
-    return _publish(ctx, params, logits, best, outcomes[rows.index(best)]) | {"best": best, "students": rows}
+    made = _publish(ctx, params, logits, best, outcomes[rows.index(best)])
+    return {"best": best, "students": rows} | made
 
 
 def plan(params: Distill, labelled: dict[str, Any]) -> list[dict[str, Any]]:
@@ -78,7 +79,8 @@ def table(
         done = outcome.result if outcome.state == "SUCCESS" else None
         row = {"kind": asked["kind"], "size": asked["size"], "labels": asked["labels"] if "logits" in asked else "gold"}
         row["temperature"] = asked.get("temperature")
-        row["dev"] = dev = done["metrics"]["dev"]["accuracy"] if done else None
+        dev = done["metrics"]["dev"]["accuracy"] if done else None
+        row["dev"] = None if dev is None else round(dev, 4)
         twin = alone.get((asked["kind"], asked["size"])) if "logits" in asked else None
         row["gain_points"] = round(100 * (dev - twin), 2) if dev is not None and twin is not None else None
         row["parameters"] = done["parameters"] if done else None

@@ -61,19 +61,20 @@ def gather(dataset: Dataset, file: str | None, copies: int, seed: int) -> Texts:
 def ensemble(texts: Texts, all_: Sequence[str], teacher: Array, on_dev: Array, seed: int) -> tuple[Array, Array, float]:
     """(N, C) and (D, C) log-probabilities of the teacher with an n-gram model beside it, and that model's weight.
 
-    log p = log p(teacher) + weight * log p(n-grams), not normalised: a product of experts, whose weight is the best of
-    WEIGHTS on dev. The n-gram model would know the texts of train by heart, so those get what models say of them that
-    did not see them.
+    Their weighted geometric mean (a product of experts, Hinton 2002), log p(teacher) + weight * log p(n-grams) over
+    1 + weight, whose weight is the best of WEIGHTS on dev. Without the division it is surer than either, and taught a
+    bag 0.4 points less. The n-gram model would know the texts of train by heart, so those get what models say of them
+    that did not see them.
     """
     dataset, classes = texts.dataset, len(texts.dataset.classes)
     model = baseline.fit(dataset.train.texts, dataset.train.labels, classes, seed)
     teacher_log, dev_log, dev_grams = _log(teacher), _log(on_dev), model.log_probs(dataset.dev.texts)
-    weight = max(WEIGHTS, key=lambda each: _worth(dev_log + each * dev_grams, dataset.dev.labels))
+    weight = max(WEIGHTS, key=lambda each: _worth(_mean(dev_log, dev_grams, each), dataset.dev.labels))
     if not weight:
         return teacher_log, dev_log, 0.0
     crossed = baseline.crossed(dataset.train.texts, dataset.train.labels, classes, seed=seed)
     grams = np.concatenate([crossed, model.log_probs(all_[len(dataset.train) :])])
-    return teacher_log + weight * grams, dev_log + weight * dev_grams, weight
+    return _mean(teacher_log, grams, weight), _mean(dev_log, dev_grams, weight), weight
 
 
 def write(folder: Path, logits: Array, facts: dict[str, Any]) -> None:
@@ -102,6 +103,10 @@ def in_parts(said: Said, texts: Sequence[str], rows: int) -> Iterable[Array]:
     """(rows, C) logits of so many texts at a time, so that the caller can tell how far it is."""
     for begin in range(0, len(texts), rows):
         yield said(texts[begin : begin + rows])
+
+
+def _mean(teacher: Array, grams: Array, weight: float) -> Array:
+    return np.asarray((teacher + weight * grams) / (1 + weight), dtype=np.float32)
 
 
 def _log(logits: Array) -> Array:
