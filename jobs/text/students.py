@@ -19,11 +19,11 @@ from jobs.text.teacher import sizes
 
 LAYERS = "layers"  # the first of the teacher's, with its embeddings and its vocabulary
 SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
-    "bilstm": {"small": {"width": 64, "hidden": 64}, "medium": {"width": 128, "hidden": 128}},
+    "bilstm": {"small": {"width": 64, "hidden": 32}, "medium": {"width": 128, "hidden": 64}},
     "ngrams": {"small": {"width": 16, "buckets": 2**15}, "medium": {"width": 16, "buckets": 2**17}},
     "ngrams+bilstm": {
-        "small": {"bag": 16, "buckets": 2**15, "width": 64, "hidden": 64},
-        "medium": {"bag": 16, "buckets": 2**16, "width": 128, "hidden": 128},
+        "small": {"bag": 16, "buckets": 2**15, "width": 64, "hidden": 32},
+        "medium": {"bag": 16, "buckets": 2**16, "width": 128, "hidden": 64},
     },
     "transformer": {
         "small": {"layers": 2, "width": 128, "heads": 4},
