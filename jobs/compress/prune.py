@@ -21,8 +21,9 @@ from jobs.text.network import Classifier
 from jobs.text.tokens import TextBatch, tokenize
 from jobs.training.publish import earlier, result
 
-# Tried one after the other where nothing is given, until one stays within the tolerance: the deepest first.
-CUTS = (Cut(layers=1 / 3, ffn=1 / 4), Cut(layers=1 / 3), Cut(layers=1 / 4))
+# Tried one after the other where nothing is given, until one stays within the tolerance: the deepest first. Of a
+# network of 12 layers they leave 56, 63 and 69 % of the multiplications.
+CUTS = (Cut(layers=1 / 3, ffn=1 / 4), Cut(layers=1 / 4, ffn=1 / 4), Cut(layers=1 / 6, ffn=1 / 4))
 _LOOKED_AT = 256  # texts of train, by which importance is judged
 
 

@@ -20,6 +20,8 @@ from jobs.text.metrics import measured
 from jobs.text.models import TextModel
 from jobs.training.publish import earlier, result
 
+_SHOWN = ("name", "chosen", "refused", "drop_points", "agreement", "speedup_b1", "speedup_b32", "size_ratio")
+
 
 def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
     started = time.perf_counter()
@@ -53,7 +55,7 @@ def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
     )
     return made | {
         "chosen": chosen.name,
-        "candidates": table,
+        "candidates": [{key: row[key] for key in _SHOWN} for row in table],  # the manifest has all of them
         "said": said,
         "seconds": round(time.perf_counter() - started, 3),
     }

@@ -135,7 +135,7 @@ def _timed(
 
 
 def _rounded(value: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(each, 4) if isinstance(each, float) else each for name, each in value.items()}
+    return {name: round(each, 3) if isinstance(each, float) else each for name, each in value.items()}
 
 
 __all__ = ["REFERENCE", "Outcome", "Prefer", "Trial", "compare"]
