@@ -16,6 +16,7 @@ StudentSize = Literal["small", "medium"]
 TEACHER = "In the registry, NAME or NAME@VERSION; teacher-<data> if not given."
 STUDENT_NAME = "In the registry of models; student-<data> if not given."
 UNLABELLED = "File of texts without labels, one a line; the folder's unlabelled.txt, if it has one, if not given."
+ENSEMBLE = "With an n-gram model beside the teacher; if not given, where the teacher is no better than that on dev."
 NUMBERS = "Numbers in place of the size's: width, hidden, buckets, dropout, … as the kind has them."
 BY_KIND = "By the kind of student if not given."
 
@@ -56,7 +57,7 @@ class Label(Source):
 
     teacher: str | None = Field(default=None, min_length=1, description=TEACHER)
     unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
-    ensemble: bool = Field(default=True, description="With an n-gram model beside it, by a weight that dev chooses.")
+    ensemble: bool | None = Field(default=None, description=ENSEMBLE)
     copies: int = Field(default=0, ge=0, le=50, description="Augmented copies of each text, by masks and parts.")
     seed: int = Field(default=42, ge=0, lt=2**31)
 
@@ -93,7 +94,7 @@ class Distill(Source, Acceleration):
     teacher: str | None = Field(default=None, min_length=1, description=TEACHER)
     name: str | None = Field(default=None, min_length=1, max_length=100, description=STUDENT_NAME)
     unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
-    ensemble: bool = Field(default=True, description="The teacher with an n-gram model beside it.")
+    ensemble: bool | None = Field(default=None, description=ENSEMBLE)
     copies: int = Field(default=0, ge=0, le=50, description="Augmented copies of each text.")
     kinds: list[StudentKind] = Field(default=["ngrams", "bilstm"], min_length=1, max_length=5)
     sizes: list[StudentSize] = Field(default=["medium"], min_length=1, max_length=2)

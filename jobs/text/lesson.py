@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jobs.text import augment, baseline, data
+from jobs.text.baseline import Baseline
 from jobs.text.data import Dataset
 from jobs.text.distil import NO_LABEL, Lesson
 from jobs.text.metrics import measure, softmax
@@ -58,8 +59,10 @@ def gather(dataset: Dataset, file: str | None, copies: int, seed: int) -> Texts:
     return Texts(dataset, data.unlabelled(dataset, file), copies, seed)
 
 
-def ensemble(texts: Texts, all_: Sequence[str], teacher: Array, on_dev: Array, seed: int) -> tuple[Array, Array, float]:
-    """(N, C) and (D, C) log-probabilities of the teacher with an n-gram model beside it, and that model's weight.
+def ensemble(
+    texts: Texts, everything: Sequence[str], teacher: Array, on_dev: Array, model: Baseline
+) -> tuple[Array, Array, float]:
+    """(N, C) and (D, C) log-probabilities of the teacher with an n-gram model beside it, and that one's weight.
 
     Their weighted geometric mean (a product of experts, Hinton 2002), log p(teacher) + weight * log p(n-grams) over
     1 + weight, whose weight is the best of WEIGHTS on dev. Without the division it is surer than either, and taught a
@@ -67,14 +70,19 @@ def ensemble(texts: Texts, all_: Sequence[str], teacher: Array, on_dev: Array, s
     that did not see them.
     """
     dataset, classes = texts.dataset, len(texts.dataset.classes)
-    model = baseline.fit(dataset.train.texts, dataset.train.labels, classes, seed)
     teacher_log, dev_log, dev_grams = _log(teacher), _log(on_dev), model.log_probs(dataset.dev.texts)
     weight = max(WEIGHTS, key=lambda each: _worth(_mean(dev_log, dev_grams, each), dataset.dev.labels))
     if not weight:
         return teacher_log, dev_log, 0.0
-    crossed = baseline.crossed(dataset.train.texts, dataset.train.labels, classes, seed=seed)
-    grams = np.concatenate([crossed, model.log_probs(all_[len(dataset.train) :])])
+    crossed = baseline.crossed(dataset.train.texts, dataset.train.labels, classes, seed=model.seed)
+    grams = np.concatenate([crossed, model.log_probs(everything[len(dataset.train) :])])
     return _mean(teacher_log, grams, weight), _mean(dev_log, dev_grams, weight), weight
+
+
+def grams(texts: Texts, seed: int) -> Baseline:
+    """The n-gram model for `ensemble`, of the texts of train."""
+    train = texts.dataset.train
+    return baseline.fit(train.texts, train.labels, len(texts.dataset.classes), seed)
 
 
 def write(folder: Path, logits: Array, facts: dict[str, Any]) -> None:
