@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ from jobs.training.device import resolve
 from jobs.training.memory import batcher
 from jobs.training.registered import find
 
+Array = np.ndarray[Any, Any]
+
 _AT_ONCE = 4096  # texts, of like lengths together, between two looks at whether the job was cancelled
+_SAVED_S = 60.0  # between checkpoints
 _SAID = ("rows", "classes", "unlabelled", "copies", "seed", "teacher", "ensemble", "dev")
 
 
@@ -51,7 +55,7 @@ def label(ctx: Context, params: Label) -> dict[str, Any]:
     if loaded.classes != dataset.classes:
         said = f"knows {len(loaded.classes)} classes {_few(loaded.classes)}, the data has {_few(dataset.classes)}"
         raise JobError(f"teacher {model.name}@{model.version} {said}: train a teacher on this data")
-    logits, facts = _ask(ctx, loaded, texts, params)
+    logits, facts = _ask(ctx, loaded, texts, params, key)
     about = {"texts": texts.fingerprint(), "unlabelled": len(texts.unlabelled), "copies": params.copies}
     teacher |= {"parameters": loaded.manifest["parameters"]}
     with ctx.store.scratch() as folder:
@@ -62,30 +66,46 @@ def label(ctx: Context, params: Label) -> dict[str, Any]:
     return _result(stored.digest, stored.manifest, reused=False)
 
 
-def _ask(ctx: Context, loaded: Loaded, texts: Texts, params: Label) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+def _ask(ctx: Context, loaded: Loaded, texts: Texts, params: Label, key: str) -> tuple[Array, dict[str, Any]]:
     """(N, C) of all texts, and how good that is on dev."""
     sizes = batcher(ctx, f"{loaded.manifest['architecture']}, inference", loaded.device)
-    everything, labels = texts.all(), texts.dataset.dev.labels
+    everything, dataset = texts.all(), texts.dataset
+    labels = dataset.dev.labels
     mask = loaded.tokenizer.mask_token or loaded.tokenizer.unk_token or ""
     plain = len(texts.plain)
     asked = [*everything[:plain], *(text.replace(MASK, mask) for text in everything[plain:])]
-    made = []
-    for part in lesson.in_parts(lambda some: loaded.logits(some, sizes), asked, _AT_ONCE):
-        made.append(part)
-        done = sum(map(len, made))
-        ctx.progress(done, len(asked), stage="label", message=f"{done:,} of {len(asked):,} texts")
-    logits, on_dev = np.concatenate(made), loaded.logits(texts.dataset.dev.texts, sizes)
+    logits, saved = _saved(ctx, key, len(dataset.classes)), time.monotonic()
+    for part in lesson.in_parts(lambda some: loaded.logits(some, sizes), asked[len(logits) :], _AT_ONCE):
+        logits = np.concatenate([logits, part])
+        ctx.progress(len(logits), len(asked), stage="label", message=f"{len(logits):,} of {len(asked):,} texts")
+        if ctx.stopping or time.monotonic() - saved >= _SAVED_S:
+            _save(ctx, key, logits)
+            saved = time.monotonic()
+    on_dev = loaded.logits(dataset.dev.texts, sizes)
     dev, weight = {"teacher": measure(on_dev, labels)}, 0.0
     if params.ensemble is not False:
         ctx.progress(len(asked), len(asked), stage="ensemble")
         model = lesson.grams(texts, params.seed)
-        dev["n-grams"] = measure(model.log_probs(texts.dataset.dev.texts), labels)
+        dev["n-grams"] = measure(model.log_probs(dataset.dev.texts), labels)
         # A teacher that knows more than n-grams do teaches better alone: a bag 89.0 against 88.5 on dev.
         if params.ensemble or dev["teacher"]["accuracy"] <= dev["n-grams"]["accuracy"]:
             logits, on_dev, weight = lesson.ensemble(texts, everything, logits, on_dev, model)
             dev["ensemble"] = measure(on_dev, labels)
     described = {"with": "n-gram logistic regression", "weight": weight} if weight else None
     return logits, {"ensemble": described, "dev": dev}
+
+
+def _save(ctx: Context, key: str, logits: Array) -> None:
+    with ctx.store.scratch() as folder:
+        np.save(folder / f"{key}.npy", logits, allow_pickle=False)
+        ctx.save_checkpoint(folder)
+
+
+def _saved(ctx: Context, key: str, classes: int) -> Array:
+    """(N, C) of the first N texts, which an earlier attempt left; N is 0 where there is none."""
+    folder = ctx.load_checkpoint()
+    file = folder / f"{key}.npy" if folder else None
+    return np.load(file, allow_pickle=False) if file and file.is_file() else np.empty((0, classes), dtype=np.float32)
 
 
 def _before(ctx: Context, key: str) -> Artifact | None:

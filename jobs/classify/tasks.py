@@ -124,7 +124,7 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
     return train_teacher(ctx, params)
 
 
-@job("classify.label", params=Label, queue="gpu", time_limit=24 * 3600)
+@job("classify.label", params=Label, queue="gpu", max_attempts=10, time_limit=24 * 3600)
 def label(ctx: Context, params: Label) -> dict[str, Any]:
     from jobs.classify.label import label
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import func, select
 
@@ -13,16 +14,17 @@ from db.engine import session
 from db.job import Job as Row
 from db.settings import settings
 from db.store import ArtifactStore
+from jobs.classify import label as labelling
 from jobs.classify.tasks import distill, label, train_student
 from jobs.text import artifact, encoder, lesson
-from jobs.text.artifact import load_model
+from jobs.text.artifact import Loaded, load_model
 from jobs.text.data import load
 from jobs.text.teacher import Teacher
 from jobs.training import report
 from jobs.training.engine import Fitted
 from jobs.training.record import Record
 from jobs.training.task import Plan
-from tests.integration.recommend.running import run
+from tests.integration.recommend.running import claim, once, run
 from tests.unit.text import tiny
 
 QUICK = {"epochs": 2, "batch": 16, "rate": 1e-2, "acceleration": "off"}
@@ -112,6 +114,35 @@ def test_the_teacher_is_asked_once_for_the_same_texts(source: dict[str, Any]) ->
     assert count(Artifact, kind=lesson.KIND) == 2
     assert first["dev"].keys() == {"teacher", "n-grams", "ensemble"}  # a teacher that knows nothing needs help
     assert first["dev"]["ensemble"]["accuracy"] >= first["dev"]["teacher"]["accuracy"]
+
+
+def test_a_teacher_that_was_interrupted_goes_on_with_the_texts_it_was_not_asked_about(
+    source: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(label, **source, seed=1)
+    monkeypatch.setattr(labelling, "_AT_ONCE", 50)
+    monkeypatch.setattr(labelling, "_SAVED_S", 0.0)
+    monkeypatch.setattr(labelling, "_before", lambda *_: None)
+    asked: list[int] = []
+    logits = Loaded.logits
+
+    def dying(self: Loaded, texts: Any, *rest: Any) -> Any:
+        asked.append(len(texts))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return logits(self, texts, *rest)
+
+    monkeypatch.setattr(Loaded, "logits", dying)
+    claimed = claim(label, **source, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        once(claimed, label)
+    once(claimed, label)
+
+    assert asked == [50, 50, 50, 36, 32]  # the second was asked again, and dev at the end
+    with session() as opened:
+        result = opened.get_one(Row, claimed.id).result
+    again, before = (np.load(fetch(each["logits"]) / "logits.npy") for each in (result, whole))
+    np.testing.assert_allclose(again, before, atol=1e-5)
 
 
 def test_a_student_learns_from_stored_logits_and_only_of_the_texts_that_they_are_of(
