@@ -14,11 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def services() -> Iterator[Path]:
-    """Embedded Postgres and Redis, migrated. A user's own servers are never benchmarked by accident."""
+def services(kept: Path | None = None) -> Iterator[Path]:
+    """Embedded Postgres and Redis, migrated. A user's own servers are never benchmarked by accident.
+
+    kept: a home that stays, with its rows and artifacts, for a run that goes on where this one ends.
+    """
     for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
         del os.environ[name]
-    home = Path(tempfile.mkdtemp(prefix="gristmill-bench-"))
+    home = kept or Path(tempfile.mkdtemp(prefix="gristmill-bench-"))
     os.environ.update(GRISTMILL_HOME=str(home), GRISTMILL_JOBS="benchmarks.jobs")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     from workers.up import start_servers, stop_servers
@@ -29,7 +32,8 @@ def services() -> Iterator[Path]:
         yield home
     finally:
         stop_servers()
-        shutil.rmtree(home, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
