@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.services import services, worker
+from benchmarks.services import relay, services, worker
 from workers.hardware import cores
 from workers.process import threads
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--base", action="store_true", help="INT8 of BERT-base's size too")
     given = parser.parse_args()
     result: dict[str, Any] = {}
-    with services(given.home), worker("broker.app", "gpu,cpu", 1):
+    with services(given.home), worker("broker.app", "gpu,cpu", 1), relay():
         teach(given, result)
         distil(given, result)
         compress(result)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,8 +41,21 @@ def worker(app: str, queue: str, processes: int, options: Sequence[str] = (), **
     """A Celery worker process of this app; stopped at the end of the block."""
     command = [sys.executable, "-m", "celery", "-q", "-A", app, "worker", "-Q", queue, "-c", str(processes)]
     quiet = ["--without-gossip", "--without-mingle", "--loglevel=ERROR"]
+    with _running([*command, *quiet, *options], env):
+        yield
+
+
+@contextmanager
+def relay() -> Iterator[None]:
+    """The relay, without which a fan-out's parent is never told that its children are final."""
+    with _running([sys.executable, "-m", "workers", "relay"], {}):
+        yield
+
+
+@contextmanager
+def _running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[None]:
     process = subprocess.Popen(
-        [*command, *quiet, *options], cwd=ROOT, env={**os.environ, **env}, start_new_session=True,
+        command, cwd=ROOT, env={**os.environ, **env}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
