@@ -6,7 +6,7 @@ FOLDER: class.txt with train.txt and dev.txt (and unlabelled.txt, from which stu
 Face's form. A worker trains the teacher and distils students from it, each beside its twin without a teacher at equal
 compute, for each seed; then teacher and best student are compressed. Speeds: torch in float32 and the compressed forms
 take turns in one process, medians of the rounds' ratios. `--base` adds a random network of BERT-base's size.
-Last line: {"svm_dev", "teacher_dev", "ensemble_dev", "student_dev", "student_alone_dev", "gains", "params_ratio",
+Last line: {"svm_dev", "teacher_dev", "ensemble", "student_dev", "student_alone_dev", "gains", "params_ratio",
 "student_speedup_b1", "int8_speedup_b1", "int8_speedup_b32", "int8_drop_points", "int8_agreement", "int8_size_ratio",
 "student_int8_speedup_b1", "pruned_speedup", "pruned_drop_points", "end_to_end_ratio", …}.
 It takes most of an hour on two cores; with `--home FOLDER`, jobs that an earlier run has finished are not run again.
@@ -101,7 +101,7 @@ def distil(given: argparse.Namespace, result: dict[str, Any]) -> None:
     for seed in range(42, 42 + given.seeds):
         done = run("classify.distill", data=given.data, teacher="teacher", name=f"student-{seed}", kinds=given.kinds,
                    seed=seed)  # fmt: skip
-        result.setdefault("ensemble_dev", percent(done["metrics"]["distillation"]["teacher"]["accuracy"]))
+        result.setdefault("ensemble", done["ensemble"])
         for row in done["students"]:
             result["students"].append({"seed": seed} | row)
             if row["gain_points"] is not None:
