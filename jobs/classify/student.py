@@ -16,9 +16,8 @@ from db.store import ArtifactError
 from jobs.classify import gate
 from jobs.classify.tasks import TrainStudent
 from jobs.text import artifact, data, lesson, students
-from jobs.text.data import Columns, Dataset, Split
+from jobs.text.data import Columns, Dataset
 from jobs.text.distil import Distillation, Lesson
-from jobs.text.metrics import measured
 from jobs.text.network import Classifier
 from jobs.training import engine, manifest, report
 from jobs.training.device import resolve
@@ -51,9 +50,7 @@ def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
     fitted = engine.fit(task, how, params.settings(), resolve(ctx.device), ctx)
 
     ctx.progress(0, 2, stage="measure")
-    metrics = {"dev": _measure(task, task.data.dev)}
-    if task.data.test is not None:
-        metrics["test"] = _measure(task, task.data.test)
+    metrics = task.measured()
     ctx.progress(1, 2, stage="store")
     taught = f"taught by {taught_by['name']}@{taught_by['version']}" if taught_by else "without a teacher"
     facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "taught": taught}
@@ -151,8 +148,3 @@ def plan(params: TrainStudent, rows: int) -> Plan:
         betas=(0.9, recipe["beta2"]),
         seed=params.seed,
     )
-
-
-def _measure(task: Distillation, split: Split) -> dict[str, Any]:
-    tokens = task.dev if split is task.data.dev else task.tokens(split)
-    return measured(task.logits(task.model, tokens), split.labels)

@@ -12,8 +12,7 @@ from broker.errors import JobError
 from jobs.classify import gate
 from jobs.classify.tasks import TrainTeacher
 from jobs.text import artifact, baseline, data, encoder
-from jobs.text.data import Columns, Split
-from jobs.text.metrics import measured
+from jobs.text.data import Columns
 from jobs.text.teacher import Teacher
 from jobs.training import engine, report
 from jobs.training.confusion import Confusion
@@ -38,9 +37,7 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
     fitted = engine.fit(task, plan, params.settings(), resolve(ctx.device), ctx)
 
     ctx.progress(0, 3, stage="measure")
-    metrics = {"dev": _measure(task, task.data.dev)}
-    if task.data.test is not None:
-        metrics["test"] = _measure(task, task.data.test)
+    metrics = task.measured()
     ctx.progress(1, 3, stage="baseline")
     began = time.perf_counter()
     metrics["baseline"] = baseline.beside(task.data, params.seed)
@@ -112,8 +109,3 @@ def _plan(params: TrainTeacher, task: Teacher) -> Plan:
         decay=params.decay,
         seed=params.seed,
     )
-
-
-def _measure(task: Teacher, split: Split) -> dict[str, Any]:
-    tokens = task.dev if split is task.data.dev else task.tokens(split)
-    return measured(task.logits(task.model, tokens), split.labels)

@@ -21,7 +21,6 @@ from jobs.compress.unstructured import sparsity
 from jobs.text import artifact, runtime
 from jobs.text.data import Split
 from jobs.text.distil import Lesson
-from jobs.text.metrics import measured
 from jobs.text.network import Classifier
 from jobs.text.teacher import sizes
 from jobs.training import report
@@ -107,11 +106,7 @@ def _store(
         "parameters_ratio": round(_count(model) / _count(source.loaded.model), 4),
         **speed(source, model),
     }
-    metrics: dict[str, Any] = {
-        name: measured(task.logits(model, task.tokens(split)), split.labels)
-        for name, split in source.data.splits().items()
-        if name != "train"
-    } | {"compression": compression}
+    metrics: dict[str, Any] = task.measured() | {"compression": compression}
     table = [each.facts | {"accuracy": each.verdict.accuracy, "refused": each.verdict.reason} for each in tried]
     ctx.progress(1, 2, stage="store")
     made_of = f"{how}_from"

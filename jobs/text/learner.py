@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from jobs.text import infer
+from jobs.text import infer, metrics
 from jobs.text.data import Dataset, Split
-from jobs.text.metrics import measure
 from jobs.text.tokens import TextBatch, Tokens, tokenize
 from jobs.training.task import Batch, Examples, Task
 
@@ -68,12 +67,18 @@ class Learner(Task):
         return torch.nn.functional.cross_entropy(logits, texts.labels, reduction="sum")
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        return measure(self.logits(model, self.held), self.data.dev.labels)
+        return metrics.measure(self.logits(model, self.held), self.data.dev.labels)
 
     def logits(self, model: nn.Module, tokens: Examples) -> np.ndarray[Any, Any]:
         """(N, C) float32 in the order of the texts."""
         device = next(model.parameters()).device
         return infer.logits(model, tokens, self.batcher(f"{self.name}, inference", device))
+
+    def measured(self) -> dict[str, dict[str, Any]]:
+        """What the registry keeps of the splits that were not learned from: "dev", and "test" where there is one."""
+        splits = {name: split for name, split in self.data.splits().items() if name != "train"}
+        tokens = {name: self.dev if name == "dev" else self.tokens(split) for name, split in splits.items()}
+        return {name: metrics.measured(self.logits(self.model, tokens[name]), splits[name].labels) for name in splits}
 
     def recipe(self) -> dict[str, Any]:
         """What a manifest says of how it learned, beside the plan: JSON values."""
