@@ -1,6 +1,5 @@
 """Batches in the ledger: who joins, what one statement settles, and whose lease hangs on whose."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.usefixtures("clean_db")
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 ERROR = {"type": "ValueError", "module": "builtins", "message": "no", "traceback": None}
-
-
-@pytest.fixture
-def on(clean_db: object) -> Iterator[Connection]:
-    with autocommit() as connection:
-        connection.execute(text("SET statement_timeout = '5s'"))
-        yield connection
-        connection.execute(text("RESET statement_timeout"))
 
 
 def new(minute: int = 0, batch: str | None = "a", **fields: Any) -> NewJob:

@@ -1,6 +1,5 @@
 """The ledger's transitions against a real Postgres: the fence, leases, final states, and who must not wait for whom."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,15 +23,6 @@ pytestmark = pytest.mark.usefixtures("clean_db")
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 ERROR = {"type": "ValueError", "module": "builtins", "message": "no", "traceback": None}
-
-
-@pytest.fixture
-def on(clean_db: object) -> Iterator[Connection]:
-    with autocommit() as connection:
-        # What would wait for ever fails the test instead.
-        connection.execute(text("SET statement_timeout = '5s'"))
-        yield connection
-        connection.execute(text("RESET statement_timeout"))
 
 
 def new(**fields: Any) -> NewJob:
