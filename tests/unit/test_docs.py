@@ -8,12 +8,16 @@ from pydantic_settings import BaseSettings
 
 import broker.settings
 import db.settings
+import jobs.edit.settings
 import workers.settings
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("settings", [db.settings.Settings, broker.settings.Settings, workers.settings.Settings])
+@pytest.mark.parametrize(
+    "settings",
+    [db.settings.Settings, broker.settings.Settings, workers.settings.Settings, jobs.edit.settings.Settings],
+)
 def test_every_setting_is_documented(settings: type[BaseSettings]) -> None:
     documented = set(re.findall(r"^\| `(GRISTMILL_\w+)`", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))
 
