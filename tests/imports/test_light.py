@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "numpy", "transformers", "scipy", "pyarrow", "pandas", "safetensors", "onnxruntime", "accelerate",
-         "matplotlib", "onnx", "sklearn", "tokenizers")  # fmt: skip
+         "matplotlib", "onnx", "sklearn", "tokenizers", "PIL", "skimage", "yaml", "ijson", "diffusers")  # fmt: skip
 DECLARATIONS = sorted(f"jobs.{path.parent.name}.tasks" for path in ROOT.glob("jobs/*/tasks.py"))
 
 PROGRAM = """
@@ -50,6 +50,7 @@ def test_there_are_declarations_to_look_at() -> None:
         "jobs.recommend.cache",
         "jobs.classify",
         "jobs.classify.serve",
+        "jobs.edit.settings",
         "jobs.text.source",
         "jobs.training.options",
         "workers.runner",
