@@ -14,6 +14,8 @@ Interrupted            ends a run of a body from inside; a BaseException: `excep
 └── Suspended          the body waits for its fan-out's children
 """
 
+_SAID = 200  # characters of another library's message
+
 
 class GristmillError(Exception):
     """The base of the package's errors. The message names the value and the remedy."""
@@ -61,3 +63,9 @@ class LeaseLost(Interrupted):
 
 class Suspended(Interrupted):
     """The body ends here and runs again from its top when the children are final."""
+
+
+def summary(error: BaseException | None) -> str:
+    """What an error says in one line, for use within a sentence: others' messages can be pages long, or empty."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:_SAID].rstrip(".:")

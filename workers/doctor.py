@@ -13,6 +13,7 @@ import redis
 import sqlalchemy.exc
 from sqlalchemy import text
 
+from broker.errors import summary
 from broker.queues import QUEUES
 from broker.settings import make_client, redis_url
 from broker.settings import settings as broker_settings
@@ -88,8 +89,9 @@ def _postgres() -> Check:
         with engine().connect() as connection:
             version = connection.execute(text("SHOW server_version")).scalar_one()
     except sqlalchemy.exc.OperationalError as error:
-        said = str(error.orig).strip().splitlines()[0]
-        return Check("postgres", False, f"{where}: {said}", "start it, or correct GRISTMILL_DATABASE_URL")
+        return Check(
+            "postgres", False, f"{where}: {summary(error.orig)}", "start it, or correct GRISTMILL_DATABASE_URL"
+        )
     facts = {"url": where, "version": version}
     if not is_current():
         return Check("postgres", False, f"{where}: the schema is not up to date", "gristmill migrate", facts)
@@ -103,7 +105,7 @@ def _redis() -> Check:
             info: dict[str, Any] = client.info()
     except redis.RedisError as error:
         remedy = "start it (`gristmill up`), or correct GRISTMILL_BROKER_URL"
-        return Check("redis", False, f"{where}: {str(error).splitlines()[0]}", remedy)
+        return Check("redis", False, f"{where}: {summary(error)}", remedy)
     policy = info.get("maxmemory_policy", "noeviction")
     facts = {"url": where, "version": info["redis_version"], "maxmemory_policy": policy}
     if policy != "noeviction":

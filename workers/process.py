@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from broker.errors import summary
 from broker.settings import redis_url
 from db.settings import CLONE, SettingsError, redact, settings
 from workers.hardware import Gpu, cores, gpus
@@ -112,7 +113,7 @@ def _look_for_postgres() -> None:
         with autocommit():
             pass
     except OperationalError as error:
-        where, why = redact(settings().postgres_url()), redact(str(error.orig).strip().splitlines()[0])
+        where, why = redact(settings().postgres_url()), redact(summary(error.orig))
         tell(f"Postgres at {where} does not answer: {why}: no job runs until it does")
     dispose()
 

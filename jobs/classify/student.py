@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from broker.context import Context
-from broker.errors import JobError
+from broker.errors import JobError, summary
 from db import registry
 from db.store import ArtifactError
 from jobs.classify import gate
@@ -130,7 +130,7 @@ def _lesson(ctx: Context, params: TrainStudent, dataset: Dataset) -> tuple[Lesso
         texts = lesson.gather(dataset, params.unlabelled, facts["copies"], facts["seed"])
         return lesson.read(folder, texts, params.logits), facts["teacher"]
     except (ArtifactError, OSError, KeyError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = summary(error)
         raise JobError(f"logits {params.logits!r}: {said}: give what classify.label gave") from None
 
 

@@ -18,6 +18,7 @@ import onnx
 import torch
 from torch import nn
 
+from broker.errors import summary
 from jobs.text import runtime
 from jobs.text.artifact import Loaded
 from jobs.text.export import ExportError, export
@@ -149,7 +150,7 @@ def _torch_int8(model: nn.Module) -> Candidate | Unavailable:
         try:
             made = quantize_dynamic(model, {nn.Linear, nn.LSTM}, dtype=torch.qint8)
         except RuntimeError as error:  # a build without an INT8 engine
-            return Unavailable(TORCH_INT8, _first(error))
+            return Unavailable(TORCH_INT8, summary(error))
     buffer = io.BytesIO()
     torch.save(made.state_dict(), buffer)  # to know its size
     return Candidate(TORCH_INT8, "int8", by_torch(made), buffer.tell(), time.perf_counter() - begin)
@@ -162,7 +163,7 @@ def _built(name: str, precision: str, source: Path, folder: Path, build: Build) 
         return _opened(name, precision, path)
     except Exception as error:  # one that cannot be made is no reason to do without the others
         path.unlink(missing_ok=True)
-        return Unavailable(name, _first(error))
+        return Unavailable(name, summary(error))
 
 
 def _opened(name: str, precision: str, path: Path) -> Candidate:
@@ -188,8 +189,3 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

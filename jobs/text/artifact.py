@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
+from broker.errors import summary
 from jobs.text import infer, narrow, students
 from jobs.text.encoder import bare, quiet
 from jobs.text.learner import Learner
@@ -105,7 +106,7 @@ def load_model(folder: Path, device: torch.device | None = None) -> Loaded:
         load = _transformer if network["kind"] == "transformer" else _student
         model, tokenizer = load(folder, facts, network)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = summary(error)
         raise ValueError(f"{folder.name} holds no usable classifier ({said}): train one again") from error
     return Loaded(model.to(device).eval(), tokenizer, tuple(facts["classes"]), facts, device)
 

@@ -14,6 +14,7 @@ from sklearn.model_selection import KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
+from broker.errors import summary
 from jobs.text.data import Dataset
 from jobs.text.metrics import confusion, macro_f1
 
@@ -98,7 +99,7 @@ def beside(data: Dataset, seed: int = 42) -> dict[str, Any]:
             right = float(np.trace(table) / len(split))
             scores[name] = {"accuracy": right, "macro_f1": macro_f1(table), "texts": len(split)}
     except Exception as error:  # whatever it is, the network is trained and wanted
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = summary(error)
         log.warning("baseline_failed", reason=reason, exc_info=True)
         return {"name": NAME, "failed": reason}
     return {"name": NAME, **scores}

@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from broker.errors import summary
 from jobs.text import vocabulary
 from jobs.text.data import DataError
 
@@ -100,7 +101,7 @@ def _pretrained(name: str, place: Path | str, texts: Sequence[str]) -> Encoder:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
         model = AutoModel.from_pretrained(place, local_files_only=local, dtype=torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        reason = summary(error)
         where = "the folder holds no usable encoder" if local else "no such folder here, and the hub did not give it"
         remedy = f"give {MINILM!r}, {SCRATCH!r}, a folder with config.json, weights and tokenizer, or a name on the hub"
         raise DataError(f"encoder {name!r}: {where} ({reason}): {remedy}") from None

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from broker.errors import summary
 from jobs.text import runtime
 from jobs.text.artifact import Loaded
 
@@ -57,7 +58,7 @@ def check(loaded: Loaded, path: Path, texts: Sequence[str], limit: float = DIFFE
     try:
         session = runtime.session(path)
     except Exception as error:  # onnxruntime's errors have no common type of their own
-        said = f"ONNX Runtime cannot run the graph ({_first(error)}): use the network in torch's form"
+        said = f"ONNX Runtime cannot run the graph ({summary(error)}): use the network in torch's form"
         raise ExportError(said) from error
     rows, pad = _rows(loaded, texts)
     largest = 0.0
@@ -86,11 +87,11 @@ def _write(model: nn.Module, sample: tuple[Tensor, Tensor], path: Path) -> str:
             torch.onnx.export(model, sample, str(path), dynamo=False, dynamic_axes=_AXES, **names)
             return "torchscript"
         except torch.onnx.errors.OnnxExporterError as error:
-            raise ExportError(f"{_first(error)}: this network has no ONNX form, use it in torch's") from error
+            raise ExportError(f"{summary(error)}: this network has no ONNX form, use it in torch's") from error
         except (TypeError, ImportError, AttributeError) as error:
             if importlib.util.find_spec("onnxscript") is None:
                 raise ExportError(
-                    f"torch {torch.__version__} has no TorchScript exporter any more ({_first(error)}): "
+                    f"torch {torch.__version__} has no TorchScript exporter any more ({summary(error)}): "
                     "pip install onnxscript for the newer one, or take torch 2.13"
                 ) from error
         try:
@@ -100,10 +101,5 @@ def _write(model: nn.Module, sample: tuple[Tensor, Tensor], path: Path) -> str:
                 model, sample, str(path), dynamo=True, dynamic_shapes=shapes, external_data=False, **names
             )
         except Exception as error:  # the newer exporter's own errors are not public names
-            raise ExportError(f"{_first(error)}: this network has no ONNX form, use it in torch's") from error
+            raise ExportError(f"{summary(error)}: this network has no ONNX form, use it in torch's") from error
         return "dynamo"
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".:")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from broker.errors import summary
 from jobs.text import augment, baseline, data
 from jobs.text.baseline import Baseline
 from jobs.text.data import Dataset
@@ -99,7 +100,7 @@ def read(folder: Path, texts: Texts, digest: str) -> Lesson:
         logits = np.load(folder / _FILE, allow_pickle=False)
         asked, wanted = facts["texts"], len(texts.plain) * (1 + texts.copies)
     except (OSError, KeyError, ValueError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = summary(error)
         raise ValueError(f"{digest[:12]} holds no teacher's logits ({said}): make them with classify.label") from error
     if asked != texts.fingerprint() or len(logits) != wanted:
         said = f"{len(logits):,} rows, here are {wanted:,} texts"

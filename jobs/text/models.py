@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from broker.errors import summary
 from jobs.text import runtime
 from jobs.training import manifest
 
@@ -40,7 +41,7 @@ def open_model(folder: Path, device: str = "cpu") -> TextModel:
     try:
         form = manifest.read(folder).get("form")
     except (OSError, ValueError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = summary(error)
         raise ValueError(f"{folder.name} holds no classifier ({said}): train one") from error
     return runtime.Predictor.load(folder) if form == runtime.FORM else _torch(folder, device)
 

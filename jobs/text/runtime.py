@@ -20,6 +20,7 @@ import onnxruntime
 import structlog
 from tokenizers import Tokenizer
 
+from broker.errors import summary
 from jobs.text import machine
 from jobs.text.metrics import softmax
 from jobs.training import manifest
@@ -100,7 +101,7 @@ class Predictor:
             facts = manifest.read(folder)
             loaded = cls(session(folder / MODEL, threads), Reader.load(folder, facts), facts)
         except Exception as error:  # onnxruntime's and tokenizers' errors have no common type of their own
-            said = (str(error) or type(error).__name__).splitlines()[0]
+            said = summary(error)
             raise ValueError(f"{folder.name} holds no usable ONNX classifier ({said}): compress it again") from error
         if (made_on := facts.get("machine")) and (folder / PROBE).is_file() and not machine.is_like(made_on):
             loaded.verify(folder)

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import torch
 
+from broker.errors import summary
 from jobs.training import frozen, order
 from jobs.training.memory import Batcher, OutOfMemory
 from jobs.training.options import Acceleration
@@ -158,7 +159,7 @@ class _Chooser:
         try:
             (fast,) = self._probe.compare([compiled], rounds=2)
         except Exception as error:  # a compiler that is missing, an operation that it does not know: there are many
-            return self._leave("compile", f"does not compile here: {str(error).splitlines()[0][:200]}")
+            return self._leave("compile", f"does not compile here: {summary(error)}")
         warm_s = time.perf_counter() - began
         ms = _ms({"off": self._step_s, "default": fast})
         saved_s = (self._step_s - fast) * self._probe.steps - warm_s

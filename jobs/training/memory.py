@@ -19,7 +19,7 @@ import torch
 from sqlalchemy.exc import OperationalError
 
 from broker.context import Context
-from broker.errors import GristmillError
+from broker.errors import GristmillError, summary
 from db import batch_limit
 from db.engine import autocommit
 from jobs.training import device as devices
@@ -101,7 +101,7 @@ class Batcher:
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
                 raise
-            said = (str(error) or type(error).__name__).splitlines()[0]
+            said = summary(error)
             traceback.clear_frames(error.__traceback__)  # they hold what the try had made
         else:
             self._largest = max(self._largest, size)

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from broker.context import Context
+from broker.errors import summary
 from db import registry
 from db.store import ArtifactError
 from jobs.training.confusion import Confusion
@@ -42,7 +43,7 @@ def keep(
             (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False))
             stored = ctx.store.put(folder)
     except (ArtifactError, OSError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = summary(error)
         log.warning("report_not_kept", reason=said)
         ctx.note(report=f"not kept: {said}")
         return None

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from broker.errors import summary
+
 PARQUET = (".parquet", ".pq")
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t"}
 
@@ -63,5 +65,4 @@ def decoded(path: Path) -> str:
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> str:
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return f"{path.name} cannot be read as {kind}, it may be truncated ({reason}): correct or write it again"
+    return f"{path.name} cannot be read as {kind}, it may be truncated ({summary(error)}): correct or write it again"

@@ -44,7 +44,7 @@ def report(
 
 def _read(job: "JobDetail") -> tuple[Path, str, dict[str, Any]]:
     """Folder, text and data of a job's report. Raises GristmillError with the remedy where there is none."""
-    from broker.errors import GristmillError
+    from broker.errors import GristmillError, summary
     from db.settings import settings
     from db.store import ArtifactError, ArtifactStore
 
@@ -55,10 +55,8 @@ def _read(job: "JobDetail") -> tuple[Path, str, dict[str, Any]]:
         folder = ArtifactStore(settings().artifacts(), settings().home).fetch(digest)
         return folder, (folder / "report.md").read_text(), json.loads((folder / "report.json").read_text())
     except (ArtifactError, OSError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise GristmillError(
-            f"the report of job {job.id} cannot be read: {said}: `gristmill retry {str(job.id)[:8]}` makes it again"
-        ) from None
+        said = f"the report of job {job.id} cannot be read: {summary(error)}"
+        raise GristmillError(f"{said}: `gristmill retry {str(job.id)[:8]}` makes it again") from None
 
 
 def _missing(job: "JobDetail") -> str:
