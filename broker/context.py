@@ -30,8 +30,13 @@ class ChildOutcome:
 class ResidentModels(Protocol):
     """Models that stay loaded in this process from one job to the next."""
 
-    def get(self, key: str, load: Callable[[], T]) -> T:
-        """The model under this key (an artifact's digest), loaded now if it is not resident."""
+    def get(self, key: str, load: Callable[[], T], memory_bytes: int = 0) -> T:
+        """The model under this key (an artifact's digest), loaded now if it is not resident.
+
+        memory_bytes: what it needs on the device. Where the sum would exceed GRISTMILL_MODEL_MEMORY, those that were
+        least recently used make room (workers/models.py): so ask for a model again after asking for another. Raises
+        JobError when it cannot fit at all.
+        """
         ...
 
 
@@ -98,8 +103,12 @@ class Context(Protocol):
         """Enqueue another job, with this one as its parent."""
         ...
 
-    def fan_out(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]]) -> list[ChildOutcome]:
+    def fan_out(
+        self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]], *, queue: str | None = None
+    ) -> list[ChildOutcome]:
         """Run one child per item and return their outcomes in order, whatever is restarted in between.
+
+        queue: instead of the one that the job is declared for.
 
         The first call records the children and ends this run of the body (raises Suspended: let it pass); the job
         then waits without a worker. When all children are final the body runs again from its top, and this call

@@ -53,7 +53,7 @@ class BatchContext(RunContext):
         """See Context."""
         self._refuse("finish")
 
-    def fan_out(self, *_: Any) -> NoReturn:
+    def fan_out(self, *_: Any, **__: Any) -> NoReturn:
         """See Context."""
         self._refuse("fan_out")
 

@@ -19,6 +19,7 @@ from broker.context import ChildOutcome
 from broker.errors import Cancelled, HandedOver, JobError, LeaseLost, Suspended
 from broker.job import Job
 from broker.params import parse
+from broker.queues import NAMING, is_queue
 from broker.settings import settings as broker_settings
 from broker.submit import submit, within
 from db import barrier, ledger
@@ -28,7 +29,7 @@ from db.settings import settings as db_settings
 from db.state import LIVE
 from db.store import ArtifactStore, Checkpoints
 from workers import stopping
-from workers.models import resident
+from workers.models import ModelsOfJob, resident
 from workers.outage import outlast
 from workers.result import check_result
 from workers.settings import settings
@@ -54,7 +55,7 @@ class RunContext:
         self.kind = claimed.kind
         self.attempt = claimed.attempt
         self.device = settings().device
-        self.models = resident
+        self.models = ModelsOfJob(resident, claimed.id)
 
     @property
     def stopping(self) -> bool:
@@ -148,7 +149,9 @@ class RunContext:
             kwargs=dict(params), parent_id=str(self.job_id), root_id=str(self._root_id), owner=self._claimed.owner
         )
 
-    def fan_out(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]]) -> list[ChildOutcome]:
+    def fan_out(
+        self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]], *, queue: str | None = None
+    ) -> list[ChildOutcome]:
         """See Context.fan_out. The n-th call of a body has its own group, so that a body may fan out in stages."""
         group_id = uuid5(NAMESPACE_OID, f"{self.job_id}:{self._fan_outs}")
         self._fan_outs += 1
@@ -156,7 +159,7 @@ class RunContext:
         if not children:
             if not params:
                 return []
-            self._record_children(job, params, group_id)
+            self._record_children(job, params, group_id, queue)
             raise Suspended
         if any(child["state"] in LIVE for child in children):
             self._wait_again(group_id)
@@ -175,13 +178,17 @@ class RunContext:
 
         return outlast(read)
 
-    def _record_children(self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]], group_id: UUID) -> None:
+    def _record_children(
+        self, job: Job, params: Sequence[BaseModel | Mapping[str, Any]], group_id: UUID, queue: str | None
+    ) -> None:
         """The children, their barrier and the parent's waiting are one transaction."""
+        if queue is not None and not is_queue(queue):
+            raise JobError(f"{self.kind} fans out to queue={queue!r}, which is of no known class: {NAMING}")
         with self.session() as transaction, within(transaction):
             parsed = [parse(job.name, job.params_model, (), dict(item)) for item in params]
             children = [
                 job.new(
-                    each, id=uuid5(group_id, str(index)), group_id=group_id, group_index=index,
+                    each, id=uuid5(group_id, str(index)), queue=queue, group_id=group_id, group_index=index,
                     parent_id=self.job_id, root_id=self._root_id, owner=self._claimed.owner,
                 )
                 for index, each in enumerate(parsed)

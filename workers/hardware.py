@@ -1,12 +1,16 @@
 """What this machine offers to jobs: cores and GPUs, found without loading torch."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 CGROUP = Path("/sys/fs/cgroup")
+_CONTAINER_BYTES = ("memory.max", "memory/memory.limit_in_bytes")  # in cgroup v2 and v1
 
 
 class Gpu(NamedTuple):
@@ -32,6 +36,31 @@ def _quota(folder: Path) -> int | None:
         return None if allowed == "max" else round(int(allowed) / int(period)) or 1
     except (OSError, ValueError):
         return None
+
+
+def host_bytes() -> int:
+    """The machine's memory, less where a container's limit says so."""
+    total = int(psutil.virtual_memory().total)
+    for name in _CONTAINER_BYTES:
+        try:
+            total = min(total, int((CGROUP / name).read_text()))
+        except (OSError, ValueError):  # "max": no limit
+            continue
+    return total
+
+
+def device_bytes(device: str) -> int | None:
+    """The memory of the GPU that a job is given for "auto", "cuda" or "cuda:1"; None without one."""
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cuda"):
+        return None
+    number = int(index) if index.isdigit() else 0
+    found = gpus()
+    if number >= len(found):
+        return None
+    # gpus() names it as nvidia-smi does: "NVIDIA A10G, 23028 MiB"
+    size = re.search(r"(\d+) MiB", found[number].name)
+    return int(size[1]) << 20 if size else None
 
 
 def gpus() -> list[Gpu]:

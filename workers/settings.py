@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from pydantic import ByteSize
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.settings import read
@@ -13,6 +14,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GRISTMILL_", env_ignore_empty=True, extra="ignore")
 
     device: str = "auto"  # "auto" takes an accelerator when there is one; "cpu", "cuda", "cuda:1", "mps"
+    model_memory: ByteSize | None = None  # what resident models may take on the device, in each process
+    host_memory: ByteSize | None = None  # and of what was moved out of it
 
 
 @cache

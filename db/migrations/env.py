@@ -5,8 +5,10 @@ from alembic import context
 import db.artifact
 import db.batch_limit
 import db.dropped
+import db.edit
 import db.job
-import db.recommend  # noqa: F401
+import db.recommend
+import db.residency  # noqa: F401
 from db.base import Base
 from db.engine import engine
 
