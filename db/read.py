@@ -123,6 +123,13 @@ _CHILDREN = text("""
     SELECT state, count(*) FROM job WHERE group_id IN (SELECT group_id FROM barrier WHERE parent_id = :id)
     GROUP BY state""")
 
+_INTERRUPTIONS = text("""
+    SELECT cause, count(*) FROM job_event
+    WHERE cause IN ('WorkerLost', 'WorkerLostError', 'TimeLimitExceeded', 'GivenBack') AND job_id IN (
+        SELECT unnest(CAST(:ids AS uuid[])) UNION ALL
+        SELECT id FROM job WHERE group_id IN (SELECT group_id FROM barrier WHERE parent_id = ANY(:ids)))
+    GROUP BY 1 ORDER BY 1""")
+
 # Bounds instead of LIKE: the primary key's index answers.
 _BY_PREFIX = text("SELECT id FROM job WHERE id BETWEEN :first AND :last ORDER BY id LIMIT 3")
 
@@ -175,6 +182,13 @@ def show(on: Reader, prefix: str) -> JobDetail:
     children = {row[0]: row[1] for row in on.execute(_CHILDREN, job_id)}
     history = [Event(**event) for event in on.execute(_HISTORY, job_id).mappings()]
     return JobDetail(**row, children=children, history=history)
+
+
+def interruptions(on: Reader, ids: Sequence[UUID | str]) -> dict[str, int]:
+    """How often attempts of these jobs and of their children ended before their time, by cause: WorkerLost (a lease ran
+    out), WorkerLostError (a process died), TimeLimitExceeded, GivenBack (a worker was stopped)."""
+    rows = on.execute(_INTERRUPTIONS, {"ids": [UUID(str(each)) for each in ids]})
+    return {row[0]: row[1] for row in rows}
 
 
 def pulse(on: Reader, job_id: UUID) -> Pulse:
