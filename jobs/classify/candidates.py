@@ -14,7 +14,7 @@ from db.artifact import Artifact, Model
 from jobs.classify.tasks import Compare
 from jobs.text import data
 from jobs.text.artifact import KIND
-from jobs.text.data import Columns, Dataset
+from jobs.text.data import Dataset
 from jobs.training.registered import find
 
 
@@ -60,7 +60,7 @@ def choose(ctx: Context, params: Compare) -> tuple[list[Candidate], Dataset]:
     # reversed: of each name the first counts, which is the one in use or else the newest
     newest = list({each.name: each for each in reversed(known.values())}.values())
     try:
-        dataset = _dataset(params, asked or newest)
+        dataset = data.asked(params, [each.manifest for each in asked or newest])
     except ValueError as error:
         raise JobError(str(error)) from None
     if asked:
@@ -83,20 +83,3 @@ def _unique(candidates: Sequence[Candidate]) -> list[Candidate]:
     for each in candidates:
         found.setdefault(each.digest, each)
     return list(found.values())
-
-
-def _dataset(params: Compare, candidates: Sequence[Candidate]) -> Dataset:
-    """That of the parameters; else the candidates', who must have one and the same."""
-    if params.data:
-        return data.load(params.data, Columns(params.text, params.label, params.split))
-    sources = {
-        (each.manifest["data"].get("source"), tuple(sorted(each.manifest["data"].get("columns", {}).items())))
-        for each in candidates
-    }
-    if len(sources) > 1:
-        several = ", ".join(sorted(str(source) for source, _ in sources))
-        raise JobError(f"the models are of several data sets ({several}): say which with data")
-    source, columns = sources.pop()
-    if source is None:
-        raise JobError("the models' manifests do not say where their data is: give data")
-    return data.load(source, Columns(**dict(columns)))

@@ -8,10 +8,9 @@ from typing import Any
 
 from broker.context import ChildOutcome, Context
 from broker.errors import JobError
-from jobs.classify import gate, tasks
+from jobs.classify import tasks
 from jobs.classify.tasks import Distill
-from jobs.text import artifact, baseline, data, students
-from jobs.text.data import Columns
+from jobs.text import artifact, baseline, champion, data, students
 from jobs.training.options import Acceleration
 from jobs.training.publish import earlier, in_use, publish, result
 from jobs.training.registered import find
@@ -95,7 +94,7 @@ def table(
 def _publish(
     ctx: Context, params: Distill, logits: dict[str, Any], best: dict[str, Any], outcome: ChildOutcome
 ) -> dict[str, Any]:
-    dataset = data.load(params.data, Columns(params.text, params.label, params.split))
+    dataset = data.asked(params)
     name = params.name or f"student-{dataset.name}"
     metrics = dict(outcome.result["metrics"])
     metrics["baseline"] = baseline.beside(dataset, params.seed)
@@ -103,7 +102,7 @@ def _publish(
     metrics["distillation"] = {"gain_points": best["gain_points"], "share": best["share"], "teacher": logits["dev"]}
     teacher = {each: logits["teacher"][each] for each in ("name", "version", "artifact")}
     over = in_use(ctx, name)
-    objection, other = gate.objection(ctx, over, dataset, metrics["dev"]) if over else (None, None)
+    objection, other = champion.objection(ctx, over, dataset, metrics["dev"]) if over else (None, None)
     metrics |= {"in_use": other} if other else {}
     lineage = {"student_of": teacher, "ensemble": logits["ensemble"], "logits": logits["logits"]}
     lineage |= {"report": outcome.result["report"], "trained_by": str(outcome.id)}

@@ -19,7 +19,6 @@ from jobs.classify.tasks import Label
 from jobs.text import artifact, data, lesson
 from jobs.text.artifact import Loaded
 from jobs.text.augment import MASK
-from jobs.text.data import Columns
 from jobs.text.lesson import Texts
 from jobs.text.metrics import measure
 from jobs.training.device import resolve
@@ -36,7 +35,7 @@ _SAID = ("rows", "classes", "unlabelled", "copies", "seed", "teacher", "ensemble
 def label(ctx: Context, params: Label) -> dict[str, Any]:
     ctx.progress(0, 1, stage="read", message=params.data)
     try:
-        dataset = data.load(params.data, Columns(params.text, params.label, params.split))
+        dataset = data.asked(params)
         texts = lesson.gather(dataset, params.unlabelled, params.copies, params.seed)
     except ValueError as error:
         raise JobError(str(error)) from None
@@ -74,22 +73,27 @@ def _ask(ctx: Context, loaded: Loaded, texts: Texts, params: Label, key: str) ->
     mask = loaded.tokenizer.mask_token or loaded.tokenizer.unk_token or ""
     plain = len(texts.plain)
     asked = [*everything[:plain], *(text.replace(MASK, mask) for text in everything[plain:])]
-    logits, saved = _saved(ctx, key, len(dataset.classes)), time.monotonic()
-    for part in lesson.in_parts(lambda some: loaded.logits(some, sizes), asked[len(logits) :], _AT_ONCE):
-        logits = np.concatenate([logits, part])
-        ctx.progress(len(logits), len(asked), stage="label", message=f"{len(logits):,} of {len(asked):,} texts")
+    parts, saved = [_saved(ctx, key, len(dataset.classes))], time.monotonic()
+    done = len(parts[0])
+    for part in lesson.in_parts(lambda some: loaded.logits(some, sizes), asked[done:], _AT_ONCE):
+        parts.append(part)
+        done += len(part)
+        ctx.progress(done, len(asked), stage="label", message=f"{done:,} of {len(asked):,} texts")
         if ctx.stopping or time.monotonic() - saved >= _SAVED_S:
-            _save(ctx, key, logits)
+            parts = [np.concatenate(parts)]
+            _save(ctx, key, parts[0])
             saved = time.monotonic()
+    logits = np.concatenate(parts)
     on_dev = loaded.logits(dataset.dev.texts, sizes)
     dev, weight = {"teacher": measure(on_dev, labels)}, 0.0
     if params.ensemble is not False:
         ctx.progress(len(asked), len(asked), stage="ensemble")
         model = lesson.grams(texts, params.seed)
-        dev["n-grams"] = measure(model.log_probs(dataset.dev.texts), labels)
+        dev_grams = model.log_probs(dataset.dev.texts)
+        dev["n-grams"] = measure(dev_grams, labels)
         # A teacher that knows more than n-grams do teaches better alone: a bag 89.0 against 88.5 on dev.
         if params.ensemble or dev["teacher"]["accuracy"] <= dev["n-grams"]["accuracy"]:
-            logits, on_dev, weight = lesson.ensemble(texts, everything, logits, on_dev, model)
+            logits, on_dev, weight = lesson.ensemble(texts, everything, logits, on_dev, model, dev_grams)
             dev["ensemble"] = measure(on_dev, labels)
     described = {"with": "n-gram logistic regression", "weight": weight} if weight else None
     return logits, {"ensemble": described, "dev": dev}

@@ -13,10 +13,9 @@ from broker.context import Context
 from broker.errors import JobError, summary
 from db import registry
 from db.store import ArtifactError
-from jobs.classify import gate
 from jobs.classify.tasks import TrainStudent
-from jobs.text import artifact, data, lesson, students
-from jobs.text.data import Columns, Dataset
+from jobs.text import artifact, calibration, champion, data, lesson, students
+from jobs.text.data import Dataset
 from jobs.text.distil import Distillation, Lesson
 from jobs.text.network import Classifier
 from jobs.training import engine, manifest, report
@@ -50,7 +49,8 @@ def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
     fitted = engine.fit(task, how, params.settings(), resolve(ctx.device), ctx)
 
     ctx.progress(0, 2, stage="measure")
-    metrics = task.measured()
+    calibrated = calibration.calibrate(task)
+    metrics = task.measured() | {"calibration": calibrated}
     ctx.progress(1, 2, stage="store")
     taught = f"taught by {taught_by['name']}@{taught_by['version']}" if taught_by else "without a teacher"
     facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "taught": taught}
@@ -59,7 +59,7 @@ def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
     lineage = {"report": kept, "student_of": teacher, "logits": params.logits}
     name = params.name or f"student-{task.data.name}"
     with ctx.store.scratch() as folder:
-        made = artifact.save_model(folder, task, fitted, how, metrics, student_of=teacher)
+        made = artifact.save_model(folder, task, fitted, how, metrics, student_of=teacher, calibration=calibrated)
         if params.candidate:
             stored = ctx.store.put(folder)
             with ctx.session() as session:
@@ -67,7 +67,7 @@ def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
             said: dict[str, Any] = {"artifact": stored.digest, "report": kept, "metrics": metrics}
         else:
             over = in_use(ctx, name)
-            against, other = gate.objection(ctx, over, task.data, metrics["dev"]) if over else (None, None)
+            against, other = champion.objection(ctx, over, task.data, metrics["dev"]) if over else (None, None)
             metrics |= {"in_use": other} if other else {}
             model = publish(ctx, folder, name, artifact.KIND, metrics, lineage=lineage, over=over, objection=against)
             said = result(model) | {"name": name}
@@ -86,7 +86,7 @@ def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
 def _task(ctx: Context, params: TrainStudent) -> tuple[Distillation, dict[str, Any] | None]:
     """The task, and the teacher with its number of parameters. What is wrong is wrong for good."""
     try:
-        dataset = data.load(params.data, Columns(params.text, params.label, params.split))
+        dataset = data.asked(params)
         texts = lesson.gather(dataset, params.unlabelled, 0, params.seed)
         student, reading = _student(ctx, params, dataset, texts.plain)
         found, teacher = _lesson(ctx, params, dataset) if params.logits else (None, None)

@@ -9,10 +9,8 @@ import structlog
 
 from broker.context import Context
 from broker.errors import JobError
-from jobs.classify import gate
 from jobs.classify.tasks import TrainTeacher
-from jobs.text import artifact, baseline, data, encoder
-from jobs.text.data import Columns
+from jobs.text import artifact, baseline, champion, data, encoder
 from jobs.text.teacher import Teacher
 from jobs.training import engine, report
 from jobs.training.confusion import Confusion
@@ -48,7 +46,7 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
         ctx.note(warnings=warnings)
     name = params.name or f"teacher-{task.data.name}"
     over = in_use(ctx, name)
-    objection, other = gate.objection(ctx, over, task.data, metrics["dev"]) if over else (None, None)
+    objection, other = champion.objection(ctx, over, task.data, metrics["dev"]) if over else (None, None)
     metrics |= {"in_use": other} if other else {}
     ctx.progress(2, 3, stage="store")
     facts = {"metric": task.metric, "best_epoch": fitted.best_epoch, "encoder": task.encoder.name}
@@ -77,7 +75,7 @@ def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
 def _task(params: TrainTeacher) -> tuple[Teacher, list[str]]:
     """The task with its texts as tokens, and what is to be said of them. What is wrong is wrong for good."""
     try:
-        dataset = data.load(params.data, Columns(params.text, params.label, params.split))
+        dataset = data.asked(params)
         found = encoder.load(params.encoder, dataset.train.texts, params.seed)
         task = Teacher(
             dataset,

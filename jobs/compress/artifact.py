@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 _PROBE = 200  # texts; their logits are 10 KB at ten classes
-_KEPT = ("classes", "network", "architecture", "parameters", "data", "seed")
+_KEPT = ("classes", "network", "architecture", "parameters", "data", "seed", "calibration")
 
 
 def lay_out(folder: Path, loaded: Loaded, graph: Path) -> runtime.Predictor:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from broker.context import Context
 from broker.errors import JobError
-from db.artifact import Model
 from db.store import ArtifactError
 from jobs.compress.tasks import Compression
-from jobs.text import data, models
+from jobs.text import champion, data
 from jobs.text.artifact import Loaded, load_model
-from jobs.text.data import Columns, Dataset
-from jobs.text.metrics import measured
+from jobs.text.data import Dataset
 from jobs.text.runtime import FORM
 from jobs.training import manifest, registered
 from jobs.training.publish import in_use, publish, result
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ def find(ctx: Context, params: Compression) -> Origin:
             made_of = next((facts[key]["name"] for key in facts if key.endswith("_from")), "the network")
             raise JobError(f"{row.name}@{row.version} is an ONNX model already: give what it was made from ({made_of})")
         loaded = load_model(folder)
-        dataset = _data(params, facts)
+        dataset = data.asked(params, [facts])
     except (ArtifactError, OSError, ValueError) as error:
         raise JobError(str(error)) from None
     if loaded.classes != dataset.classes:
@@ -68,30 +62,8 @@ def register(
     tolerance, in points. `relation`: such as "quantized_from", of the lineage.
     """
     over = in_use(ctx, name)
-    objection = objection or (_worse(ctx, over, origin.data, metrics, tolerance) if over else None)
+    if over and not objection:
+        objection, _ = champion.objection(ctx, over, origin.data, metrics["dev"], tolerance)
     lineage = {relation: {"name": origin.name, "version": origin.version}, "artifact": origin.digest, "report": report}
     model = publish(ctx, folder, name, "classify", metrics, lineage=lineage, over=over, objection=objection)
     return result(model) | {"name": name, relation: origin.json()}
-
-
-def _worse(ctx: Context, over: Model, dataset: Dataset, mine: dict[str, Any], tolerance: float) -> str | None:
-    try:
-        other = models.open_model(ctx.store.fetch(over.artifact_digest))
-    except (ArtifactError, ValueError) as error:  # it serves nobody
-        log.warning("model_in_use_unusable", version=over.version, reason=str(error))
-        return None
-    if tuple(other.classes) != dataset.classes:
-        return f"version {over.version} in use knows other classes, so the two cannot be compared"
-    theirs = measured(other.logits(dataset.dev.texts), dataset.dev.labels)["accuracy"]
-    if 100 * (theirs - mine["dev"]["accuracy"]) > tolerance:
-        return f"version {over.version} in use is better on this dev (accuracy {theirs:.4f})"
-    return None
-
-
-def _data(params: Compression, facts: dict[str, Any]) -> Dataset:
-    if params.data:
-        return data.load(params.data, Columns(params.text, params.label, params.split))
-    known = facts["data"]
-    if not known.get("source"):
-        raise JobError("the model's manifest does not say where its data is: give data")
-    return data.load(known["source"], Columns(**known["columns"]))

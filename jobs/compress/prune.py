@@ -18,7 +18,7 @@ from jobs.compress.reduced import Reduced, reduce
 from jobs.compress.structured import Cut
 from jobs.compress.tasks import Prune
 from jobs.text.network import Classifier
-from jobs.text.tokens import TextBatch, tokenize
+from jobs.text.tokens import TextBatch
 from jobs.training.publish import earlier, result
 
 # Tried one after the other where nothing is given, until one stays within the tolerance: the deepest first. Of a
@@ -73,8 +73,6 @@ def _cutter(source: origin.Origin, wanted: Cut) -> Callable[[], tuple[nn.Module,
 
 def batches(source: origin.Origin, texts: int = _LOOKED_AT) -> list[TextBatch]:
     """Some texts of train, of like lengths together, on the CPU."""
-    sample, asked = stratified(source.data.train, texts), source.loaded.manifest["reading"]
-    given = [asked["prefix"] + text for text in sample.texts]
-    tokens = tokenize(source.loaded.tokenizer, given, sample.labels, asked["max_length"])
+    tokens = source.loaded.tokens(stratified(source.data.train, texts))
     order = np.argsort(tokens.lengths, kind="stable")
     return [tokens.batch(order[begin : begin + 32]) for begin in range(0, len(order), 32)]

@@ -18,14 +18,15 @@ from jobs.compress.origin import Origin, register
 from jobs.compress.recovery import Recovery
 from jobs.compress.tasks import Recovered
 from jobs.compress.unstructured import sparsity
-from jobs.text import artifact, runtime
-from jobs.text.data import Split
+from jobs.text import artifact, calibration, infer, runtime
 from jobs.text.distil import Lesson
 from jobs.text.network import Classifier
 from jobs.text.teacher import sizes
+from jobs.text.tokens import Tokens
 from jobs.training import report
 from jobs.training.device import resolve
 from jobs.training.engine import Fitted
+from jobs.training.memory import Batcher
 from jobs.training.record import Record
 from jobs.training.task import Plan
 
@@ -59,13 +60,18 @@ def reduce(
     """
     gate, device, dev = Gate(params.tolerance, agreement=0.0), resolve(ctx.device), source.data.dev
     ctx.progress(0, len(attempts), stage="before")
-    before = source.loaded.logits(dev.texts)
+    on_dev = source.loaded.tokens(dev)
+    before = _logits(source.loaded.model, on_dev)
+
+    def judge(model: nn.Module) -> Verdict:
+        return gate.judge(_logits(model.eval(), on_dev), before, dev.labels)
+
     lesson: Lesson | None = None
     tried: list[_Tried] = []
     for number, attempt in enumerate(attempts):
         ctx.progress(number, len(attempts), stage="cut", message=attempt.said)
         model, facts = attempt.make()
-        without = _verdict(gate, source, model, before).accuracy
+        without = judge(model).accuracy
         if params.recovery_s:
             rows = recovery.affordable(source.loaded, model, source.data, params.recovery_s, device)
             lesson = lesson or _lesson(ctx, source, rows)
@@ -82,7 +88,7 @@ def reduce(
             task = Recovery(source.loaded, source.data, model, None, network)
             fitted, plan = Fitted(model, [], 0, Record()), Plan(seed=params.seed)
         attempt.finish(model)
-        verdict = _verdict(gate, source, model.eval(), before)
+        verdict = judge(model)
         spent = round(fitted.record.seconds, 1)
         found = {"cut": attempt.said, **facts, "accuracy_without_recovery": without, "recovery_s": spent}
         tried.append(_Tried(task, fitted, plan, verdict, found))
@@ -106,13 +112,14 @@ def _store(
         "parameters_ratio": round(_count(model) / _count(source.loaded.model), 4),
         **speed(source, model),
     }
-    metrics: dict[str, Any] = task.measured() | {"compression": compression}
+    calibrated = calibration.calibrate(task)
+    metrics: dict[str, Any] = task.measured() | {"compression": compression, "calibration": calibrated}
     table = [each.facts | {"accuracy": each.verdict.accuracy, "refused": each.verdict.reason} for each in tried]
     ctx.progress(1, 2, stage="store")
     made_of = f"{how}_from"
     kept = report.keep(ctx, best.fitted.record, f"{source.name}, {how}", compression) if best.fitted.history else None
     with ctx.store.scratch() as folder:
-        further = {made_of: source.json(), "cuts": table}
+        further = {made_of: source.json(), "cuts": table, "calibration": calibrated}
         artifact.save_model(folder, task, best.fitted, best.plan, metrics, **further)
         name = params.name or f"{source.name}-{how}"
         made = register(
@@ -140,10 +147,9 @@ def _lesson(ctx: Context, source: Origin, rows: int) -> Lesson:
     return found
 
 
-def _verdict(gate: Gate, source: Origin, model: nn.Module, before: Array) -> Verdict:
-    dev: Split = source.data.dev
-    task = Recovery(source.loaded, source.data, model.eval(), None, {})
-    return gate.judge(task.logits(model, task.dev), before, dev.labels)
+def _logits(model: nn.Module, tokens: Tokens) -> Array:
+    device = next(model.parameters()).device
+    return infer.logits(model, tokens, Batcher("the network, inference", device))
 
 
 def _count(model: nn.Module) -> int:

@@ -21,10 +21,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from broker.errors import summary
 from jobs.text import infer, narrow, students
+from jobs.text.data import Split
 from jobs.text.encoder import bare, quiet
 from jobs.text.learner import Learner
 from jobs.text.network import Classifier
-from jobs.text.tokens import tokenize
+from jobs.text.tokens import Tokens, tokenize
 from jobs.training import factorised, manifest
 from jobs.training.engine import Fitted
 from jobs.training.memory import Batcher
@@ -45,11 +46,13 @@ class Loaded:
     manifest: dict[str, Any]
     device: torch.device
 
+    def tokens(self, split: Split) -> Tokens:
+        asked = self.manifest["reading"]
+        return tokenize(self.tokenizer, split.texts, split.labels, asked["max_length"], asked["prefix"])
+
     def logits(self, texts: Sequence[str], sizes: Batcher | None = None) -> np.ndarray[Any, Any]:
         """(N, C) of the texts in their order."""
-        asked = self.manifest["reading"]
-        made = [asked["prefix"] + text for text in texts]
-        tokens = tokenize(self.tokenizer, made, np.zeros(len(made), dtype=np.int64), asked["max_length"])
+        tokens = self.tokens(Split(tuple(texts), np.zeros(len(texts), dtype=np.int64)))
         return infer.logits(self.model, tokens, sizes or Batcher(self.manifest["architecture"], self.device))
 
 

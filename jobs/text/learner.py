@@ -55,8 +55,7 @@ class Learner(Task):
         return self.dev
 
     def tokens(self, split: Split) -> Tokens:
-        texts = [self.prefix + text for text in split.texts] if self.prefix else split.texts
-        return tokenize(self.tokenizer, texts, split.labels, self.max_length)
+        return tokenize(self.tokenizer, split.texts, split.labels, self.max_length, self.prefix)
 
     def epoch(self, number: int) -> Examples:
         return self.train

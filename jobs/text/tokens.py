@@ -71,12 +71,14 @@ class Tokens:
         return TextBatch(ids, counts, self.labels[chosen])
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], labels: Array, longest: int) -> Tokens:
-    """Rows of at most `longest` tokens, those that mark begin and end included."""
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], labels: Array, longest: int, prefix: str = ""
+) -> Tokens:
+    """Rows of at most `longest` tokens, those that mark begin and end included. `prefix`: comes before each text."""
     rows: list[Array] = []
     cut = 0
     for begin in range(0, len(texts), _AT_ONCE):
-        part = [text[: longest * _CHARACTERS] for text in texts[begin : begin + _AT_ONCE]]
+        part = [(prefix + text)[: longest * _CHARACTERS] for text in texts[begin : begin + _AT_ONCE]]
         done = tokenizer(part, truncation=True, max_length=longest, padding=False)
         rows += [np.array(ids or [tokenizer.pad_token_id], dtype=np.int32) for ids in done["input_ids"]]
         cut += sum(bool(each.overflowing) for each in done.encodings)

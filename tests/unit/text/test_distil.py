@@ -158,9 +158,11 @@ def test_an_ensemble_gives_the_n_gram_model_the_weight_that_is_best_on_dev() -> 
     turned = Split(texts.dataset.dev.texts, 1 - texts.dataset.dev.labels)  # of which n-grams say the contrary
     misled = replace(texts, dataset=replace(texts.dataset, dev=turned))
     grams = lesson.grams(texts, 42)
+    said = grams.log_probs(turned.texts)
 
-    logits, dev, weight = lesson.ensemble(texts, texts.all(), nothing, on_dev, grams)
-    _, _, of_one_who_knows = lesson.ensemble(misled, misled.all(), nothing, np.eye(2)[turned.labels] * 9, grams)
+    logits, dev, weight = lesson.ensemble(texts, texts.all(), nothing, on_dev, grams, said)
+    knows = np.eye(2)[turned.labels] * 9
+    _, _, of_one_who_knows = lesson.ensemble(misled, misled.all(), nothing, knows, grams, said)
 
     assert weight > 0
     assert logits.shape == (46, 2)
