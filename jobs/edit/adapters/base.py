@@ -137,7 +137,8 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
             elif first["type"] == "unexpected_keyword_argument":
                 problem = f"unknown parameter {where!r}"
             else:
-                problem = f"{where}={redact(repr(first['input']))[:100]}: {first['msg']}"
+                given = redact(repr(first["input"])).partition("?")[0]  # a URL's query may hold a key
+                problem = f"{where}={given[:100]}: {first['msg']}"
             raise AdapterError(f"{type(args[0]).__name__}: {problem}: it takes {', '.join(names)}") from None
 
     return construct
