@@ -30,6 +30,7 @@ imports = (
     "jobs.recommend.tasks",
     "jobs.classify.tasks",
     "jobs.compress.tasks",
+    "jobs.edit.tasks",
     "jobs.upkeep.tasks",
     *filter(None, os.environ.get("GRISTMILL_JOBS", "").split(",")),
 )

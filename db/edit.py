@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import DateTime, ForeignKey, Index, func, select, text
+from sqlalchemy import DateTime, ForeignKey, Index, and_, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from db.base import Base
 from db.job import Job
@@ -117,7 +117,8 @@ _PLAN = text("""
 _PUT_EDITS = text("""
     UPDATE edit_pair p SET state = CASE WHEN r.error IS NULL THEN 'edited' ELSE 'failed' END,
         failed_at = CASE WHEN r.error IS NOT NULL THEN 'edit' END, error = r.error,
-        edited = nullif(r.edited, 'null'), edit_s = r.seconds, edits = edits + (r.error IS NULL)::int
+        edited = nullif(r.edited, 'null'), edit_s = r.seconds, edits = edits + (r.error IS NULL)::int,
+        alone = 0
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(category varchar, pair_id varchar, edited jsonb, error varchar,
         seconds float8)
     WHERE p.run_id = :run AND p.category = r.category AND p.pair_id = r.pair_id AND p.state = 'waiting'""")
@@ -223,6 +224,17 @@ def begin_alone(session: Session, pair: EditPair) -> int:
     return int(session.execute(_BEGIN_ALONE, values).scalar_one())
 
 
+def end(session: Session, run_id: UUID, report: str) -> None:
+    """All is done that could be, and the report is in the store."""
+    session.execute(update(EditRun).where(EditRun.id == run_id).values(report=report, finished_at=func.now()))
+
+
+def first_failure(session: Session, run_id: UUID) -> str | None:
+    """Why the first of the pairs that failed did."""
+    failed = select(EditPair.error).where(EditPair.run_id == run_id, EditPair.state == "failed")
+    return session.scalar(failed.order_by(EditPair.position).limit(1))
+
+
 def let_images_go(session: Session, run_id: UUID) -> None:
     """Forget the edited images of what is scored: the next clean-up deletes them."""
     session.execute(_LET_IMAGES_GO, {"run": run_id})
@@ -252,6 +264,15 @@ def pairs(
     if order == "score":
         asked = asked.order_by(EditPair.score.asc().nulls_last())
     yield from session.scalars(asked.order_by(EditPair.position).execution_options(yield_per=200))
+
+
+def common(session: Session, first: UUID, second: UUID) -> Iterator[tuple[EditPair, EditPair]]:
+    """The pairs that two runs share, by category, id and instruction, in the first one's order; as a stream."""
+    one, other = aliased(EditPair), aliased(EditPair)
+    same = (one.category == other.category, one.pair_id == other.pair_id, one.instruction == other.instruction)
+    asked = select(one, other).join(other, and_(*same)).where(one.run_id == first, other.run_id == second)
+    for row in session.execute(asked.order_by(one.position).execution_options(yield_per=200)):
+        yield row[0], row[1]
 
 
 def counts(session: Session, run_id: UUID) -> dict[str, dict[str, Any]]:

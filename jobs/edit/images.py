@@ -30,7 +30,12 @@ class ImageError(ValueError):
 
 
 def from_base64(text: str) -> tuple[Image.Image, list[str]]:
-    """As `decode`, from base64 with or without `data:image/…;base64,` before it; white space is let pass."""
+    """As `decode`, from what `bytes_of` takes."""
+    return decode(bytes_of(text))
+
+
+def bytes_of(text: str) -> bytes:
+    """The file in base64, with or without `data:image/…;base64,` before it; white space is let pass."""
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
@@ -39,11 +44,10 @@ def from_base64(text: str) -> tuple[Image.Image, list[str]]:
     if not text:
         raise ImageError("the image is empty: give base64 text or an image_path")
     try:
-        data = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         why = "it was cut off" if len(text) % 4 else str(error).lower()
         raise ImageError(f"{len(text)} characters are not whole base64 ({why}): encode the file again") from None
-    return decode(data)
 
 
 def decode(data: bytes) -> tuple[Image.Image, list[str]]:

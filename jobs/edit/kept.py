@@ -1,0 +1,45 @@
+"""A run's images in the artifact store: written with the rows that name them, and read one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL.Image import Image
+from sqlalchemy.orm import Session
+
+from broker.context import Context
+from db import registry
+from db.store import ArtifactStore
+from jobs.edit import images
+
+T = TypeVar("T")
+
+KIND = "edit images"
+_MANIFEST = "manifest.json"
+
+
+def store(ctx: Context, folder: Path, write: Callable[[Session, str | None], T]) -> T:
+    """Put a folder of images into the store and `write` the rows that name its digest, in one fenced transaction.
+
+    The digest is None for an empty folder. The manifest says nothing of the run: equal images are kept once.
+    """
+    stored = None
+    if any(folder.iterdir()):
+        (folder / _MANIFEST).write_text(json.dumps({"kind": KIND}))
+        stored = ctx.store.put(folder)
+    with ctx.session() as session:
+        if stored:
+            registry.record(session, stored, KIND, ctx.job_id)
+        done = write(session, stored.digest if stored else None)
+    # A clean-up may have deleted the same content between `put` and the commit that now protects it.
+    if stored and not ctx.store.exists(stored.digest):
+        ctx.store.put(folder)
+    return done
+
+
+def open_image(store: ArtifactStore, place: dict[str, Any]) -> Image:
+    """The image at {artifact, file}, in RGB."""
+    return images.decode((store.fetch(place["artifact"]) / place["file"]).read_bytes())[0]

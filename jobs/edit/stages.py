@@ -1,0 +1,270 @@
+"""The two stages of an evaluation, each a job over some of its pairs: edit by one model, score by another.
+
+Each call of a model ends with its rows committed, so that what a killed worker leaves undone is the call in hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import structlog
+from sqlalchemy.orm import Session
+
+from broker.context import Context
+from broker.errors import HandedOver, JobError, summary
+from db import edit
+from db.edit import EditPair, EditRun
+from db.edit import Stage as Name
+from db.job import Job
+from jobs.edit import images, kept
+from jobs.edit.adapters import resolve
+from jobs.edit.adapters.base import Adapter, Editor, EditRequest, EditResult, Scored, Scorer, ScoreRequest
+from jobs.edit.config import Config
+from jobs.edit.tasks import Batch
+from jobs.training import device, memory
+from jobs.training.memory import OutOfMemory
+
+log = structlog.get_logger()
+
+_WORDS_CHARACTERS = 10_000
+_TRIES_ALONE = 2  # a pair whose process died so often while it alone was being done is not tried again
+
+A = TypeVar("A", bound=Adapter)
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+def edit_batch(ctx: Context, params: Batch) -> dict[str, Any]:
+    """Edit what is left to edit of a batch; in a run of one stage, score it as well."""
+    run, config, lonely = _read(ctx, params)
+    stages: list[_Stage[Any, Any, Any]] = [_Edit(ctx, run, config)]
+    return _run(ctx, params, lonely, stages + [_Score(ctx, run, config)] * (config.stages == "one"))
+
+
+def score_batch(ctx: Context, params: Batch) -> dict[str, Any]:
+    """Score what is edited of a batch."""
+    run, config, lonely = _read(ctx, params)
+    return _run(ctx, params, lonely, [_Score(ctx, run, config)])
+
+
+def _read(ctx: Context, params: Batch) -> tuple[EditRun, Config, bool]:
+    """The run; and whether a process died of this job, so that each pair is now tried alone."""
+    with ctx.session() as session:
+        run = edit.run(session, params.run)
+        job = session.get_one(Job, ctx.job_id)
+        lonely = job.attempt - job.spared > 1
+    if run is None:
+        raise JobError(f"there is no run {params.run}: submit edit.evaluate, which makes it and its batches")
+    return run, Config.model_validate(run.config), lonely
+
+
+def _run(ctx: Context, params: Batch, lonely: bool, stages: Sequence[_Stage[Any, Any, Any]]) -> dict[str, Any]:
+    told: dict[str, Any] = {"batch": params.batch}
+    for number, stage in enumerate(stages):
+        with ctx.session() as session:
+            left = edit.waiting(session, params.run, params.batch, stage.name)
+        if left:  # else without loading a model: nothing may be left, by an earlier attempt or evaluation
+            stage.work(left, told, lonely=lonely, last=number == len(stages) - 1)
+    return told
+
+
+@dataclass(frozen=True)
+class _Done(Generic[R]):
+    """What a model made of a pair, or an error; and its share of the time that its call took."""
+
+    pair: EditPair
+    answer: R
+    seconds: float
+
+
+class _Stage(ABC, Generic[A, Q, R]):
+    """What both stages have in common: how pairs go through a model, and into their rows."""
+
+    name: Name
+
+    def __init__(self, ctx: Context, run: EditRun, config: Config) -> None:
+        self.ctx, self.run, self.config = ctx, run, config
+
+    @abstractmethod
+    def adapter(self) -> A:
+        """Not loaded yet."""
+
+    @abstractmethod
+    def request(self, pair: EditPair) -> Q:
+        """What the model is asked about a pair, with its images opened."""
+
+    @abstractmethod
+    def ask(self, model: A) -> Callable[[Sequence[Q]], list[R]]:
+        """The model's method."""
+
+    @abstractmethod
+    def failed(self, reason: str) -> R:
+        """What stands for an answer that the model did not give."""
+
+    @abstractmethod
+    def row(self, done: _Done[R], folder: Path) -> dict[str, Any]:
+        """What is recorded of a pair, but for the names of files: {error, …}."""
+
+    @abstractmethod
+    def put(self, session: Session, rows: Sequence[dict[str, Any]]) -> None:
+        """Write the rows."""
+
+    def work(self, pairs: Sequence[EditPair], told: dict[str, Any], *, lonely: bool, last: bool) -> None:
+        """These pairs, a call of the model at a time, each recorded before the next.
+
+        last: with the last of them the job ends. Interrupted between two calls when it is cancelled, or handed over.
+        """
+        model, key = self._resident()
+        sizes = memory.batcher(self.ctx, key, device.resolve(model.device))
+        size = 1 if lonely else self.config.batch.edit if self.name == "edit" else self.config.batch.score
+        left, total, errors = list(pairs), len(pairs), 0
+        while left:
+            self.ctx.progress(total - len(left), total, stage=self.name)
+            if self.ctx.stopping:
+                raise HandedOver(f"{self.ctx.job_id} goes on elsewhere: its worker is being stopped")
+            if lonely and self._deadly(left[0]):
+                reason = f"its process died {_TRIES_ALONE} times while this pair alone was in the {self.name} stage"
+                done = [_Done(left[0], self.failed(reason), 0.0)]
+            else:
+                try:
+                    done = next(sizes.run(lambda part: self._asked(model, part), left, size))
+                except OutOfMemory as error:
+                    done = [_Done(left[0], self.failed(str(error)), 0.0)]
+            left = left[len(done) :]
+            errors += self._record(done, told | {self.name: {"pairs": total, "failed": errors}}, last and not left)
+        told[self.name] = {"pairs": total, "failed": errors}
+
+    def _resident(self) -> tuple[A, str]:
+        adapter = self.adapter()
+
+        def load() -> A:
+            adapter.load()
+            return adapter
+
+        spec = self.config.row()["editor" if self.name == "edit" else "scorer"]
+        parameters = json.dumps(spec["parameters"], sort_keys=True)
+        key = spec["class"] + (f" {hashlib.sha256(parameters.encode()).hexdigest()[:8]}" if spec["parameters"] else "")
+        return self.ctx.models.get(key, load, adapter.memory_bytes), key
+
+    def _deadly(self, pair: EditPair) -> bool:
+        with self.ctx.session() as session:
+            return edit.begin_alone(session, pair) > _TRIES_ALONE
+
+    def _asked(self, model: A, part: Sequence[EditPair]) -> list[_Done[R]]:
+        """The model's answers about these pairs. Their images are in memory for as long as this takes."""
+        began = time.perf_counter()
+        answers = self._answers(self.ask(model), [self.request(pair) for pair in part])
+        each_s = (time.perf_counter() - began) / len(part)
+        return [_Done(pair, answer, each_s) for pair, answer in zip(part, answers, strict=True)]
+
+    def _answers(self, ask: Callable[[Sequence[Q]], list[R]], requests: list[Q]) -> list[R]:
+        """An exception may be any one's fault: then each is asked alone, and the one that fails again has failed."""
+        try:
+            answers = list(ask(requests))
+            if len(answers) != len(requests):
+                raise JobError(f"the adapter gave {len(answers)} answers to {len(requests)} requests: give one to each")
+            return answers
+        except Exception as error:  # an adapter is anybody's code, and must not end the run
+            if memory.ran_out(error):
+                raise
+            if len(requests) == 1:
+                return [self.failed(f"{type(error).__name__}: {summary(error)}")]
+            log.warning("edit_call_failed", stage=self.name, pairs=len(requests), reason=summary(error))
+        return [answer for each in requests for answer in self._answers(ask, [each])]
+
+    def _record(self, done: Sequence[_Done[R]], told: dict[str, Any], ends: bool) -> int:
+        """Images into the store, rows into Postgres, and with the last ones the job's success; returns the failures."""
+        with self.ctx.store.scratch() as folder:
+            names = [{"category": each.pair.category, "pair_id": each.pair.pair_id} for each in done]
+            rows = [name | self.row(each, folder) for name, each in zip(names, done, strict=True)]
+            failures = sum(row["error"] is not None for row in rows)
+
+            def write(session: Session, digest: str | None) -> None:
+                placed = [row | {"edited": row["edited"] | {"artifact": digest}} if row.get("edited") else row
+                          for row in rows]  # fmt: skip
+                self.put(session, placed)
+                if ends:
+                    told[self.name]["failed"] += failures
+                    self.ctx.finish(told)
+
+            kept.store(self.ctx, folder, write)
+        return failures
+
+
+class _Edit(_Stage[Editor, EditRequest, EditResult]):
+    name = "edit"
+
+    def adapter(self) -> Editor:
+        return resolve.editor(self.config.row()["editor"], self.ctx.device)
+
+    def request(self, pair: EditPair) -> EditRequest:
+        system, prompt = self.config.filled("edit", pair)
+        return EditRequest(
+            image=kept.open_image(self.ctx.store, pair.original or {}),
+            instruction=pair.instruction, description=pair.description, seed=self.config.seed_of(pair),
+            system=system, prompt=prompt,
+        )  # fmt: skip
+
+    def ask(self, model: Editor) -> Callable[[Sequence[EditRequest]], list[EditResult]]:
+        return model.edit_batch
+
+    def failed(self, reason: str) -> EditResult:
+        return EditResult(None, reason)
+
+    def row(self, done: _Done[EditResult], folder: Path) -> dict[str, Any]:
+        image, error = done.answer.image, done.answer.error
+        if image is None:
+            return {"edited": None, "error": error or "the editor gave no image", "seconds": done.seconds}
+        file = f"{done.pair.position:06}.png"
+        (folder / file).write_bytes(images.encode(image))
+        place = {"file": file, "width": image.width, "height": image.height}
+        return {"edited": place, "error": None, "seconds": done.seconds}
+
+    def put(self, session: Session, rows: Sequence[dict[str, Any]]) -> None:
+        edit.put_edits(session, self.run.id, rows)
+
+
+class _Score(_Stage[Scorer, ScoreRequest, Scored]):
+    name = "score"
+
+    def adapter(self) -> Scorer:
+        return resolve.scorer(self.config.row()["scorer"], self.ctx.device)
+
+    def request(self, pair: EditPair) -> ScoreRequest:
+        system, prompt = self.config.filled("score", pair)
+        return ScoreRequest(
+            original=kept.open_image(self.ctx.store, pair.original or {}),
+            edited=kept.open_image(self.ctx.store, pair.edited or {}),
+            instruction=pair.instruction, description=pair.description, system=system, prompt=prompt,
+            seed=self.config.seed_of(pair),
+        )  # fmt: skip
+
+    def ask(self, model: Scorer) -> Callable[[Sequence[ScoreRequest]], list[Scored]]:
+        return model.score_batch
+
+    def failed(self, reason: str) -> Scored:
+        return Scored(None, error=reason)
+
+    def row(self, done: _Done[Scored], folder: Path) -> dict[str, Any]:
+        answer, (low, high) = done.answer, self.run.scorer["scale"]
+        score, error = answer.score, answer.error
+        if score is not None and not low <= score <= high:  # nor is NaN
+            score, error = None, f"unparsable: {score} is not between {low:g} and {high:g}"
+        elif score is None and answer.unparsable:
+            error = f"unparsable: {error or 'the answer holds no score'}"
+        elif score is None:
+            error = error or "the scorer gave no score"
+        parts = {name: float(value) for name, value in answer.parts.items() if math.isfinite(value)}
+        words = answer.words[:_WORDS_CHARACTERS]
+        return {"score": score, "parts": parts, "words": words, "error": error, "seconds": done.seconds}
+
+    def put(self, session: Session, rows: Sequence[dict[str, Any]]) -> None:
+        edit.put_scores(session, self.run.id, rows)

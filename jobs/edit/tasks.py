@@ -1,0 +1,46 @@
+"""The jobs of the editors' evaluation and their parameters; what they do is in the modules that the bodies import."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from broker.context import Context
+from broker.job import Params, job
+
+
+class Evaluate(Params):
+    """Edit the images of a benchmark and score the edits, as a configuration says; ends with a report."""
+
+    config: str = Field(min_length=1, description="YAML or JSON file on the worker's machine: docs/recipes/edit.md.")
+    retry_failed: bool = Field(default=True, description="Try pairs again that failed in an earlier evaluation.")
+
+
+class Batch(Params):
+    """One stage of some of a run's pairs; edit.evaluate submits these."""
+
+    run: UUID
+    batch: int = Field(ge=0)
+
+
+# Ten attempts: each goes on where the one before it was.
+@job("edit.evaluate", params=Evaluate, queue="cpu", key="{config}", max_attempts=10, time_limit=24 * 3600)
+def evaluate(ctx: Context, params: Evaluate) -> dict[str, Any]:
+    from jobs.edit.evaluate import evaluate
+
+    return evaluate(ctx, params)
+
+
+# Ten attempts as well: a pair that kills its process is found by trying those of its batch alone.
+@job("edit.edit_batch", params=Batch, queue="gpu.edit", max_attempts=10, time_limit=12 * 3600)
+def edit_batch(ctx: Context, params: Batch) -> dict[str, Any]:
+    from jobs.edit.stages import edit_batch
+
+    return edit_batch(ctx, params)
+
+
+@job("edit.score_batch", params=Batch, queue="gpu.score", max_attempts=10, time_limit=12 * 3600)
+def score_batch(ctx: Context, params: Batch) -> dict[str, Any]:
+    from jobs.edit.stages import score_batch
+
+    return score_batch(ctx, params)
