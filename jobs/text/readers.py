@@ -7,8 +7,6 @@ import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from jobs.training import tables
 from jobs.training.tables import DataError as DataError
 from jobs.training.tables import decoded as decoded
@@ -159,13 +157,6 @@ def _table(path: Path, columns: Columns) -> tuple[Rows, list[str] | None]:
     """The rows, and the column of splits where there is one."""
     if path.suffix not in _SUFFIXES:
         raise DataError(f"{path.name}: unknown kind of file {path.suffix!r}: use {', '.join(_SUFFIXES)} or a folder")
-    table = tables.read(path, text=(columns.text, columns.label, columns.split))
-    tables.need(table, path.name, (columns.text, columns.label))
-    texts, labels = _strings(table[columns.text]), _strings(table[columns.label])
-    rows = Rows(path.name, [text.strip() for text in texts], labels, list(range(1, len(texts) + 1)), "row ")
-    return rows, _strings(table[columns.split]) if columns.split in table.column_names else None
-
-
-def _strings(column: pa.ChunkedArray) -> list[str]:
-    """Null as an empty text, which is refused where it matters."""
-    return [value or "" for value in column.cast(pa.string()).to_pylist()]
+    found = tables.strings(path, (columns.text, columns.label), (columns.split,))
+    texts, labels = [text.strip() for text in found[columns.text]], found[columns.label]
+    return Rows(path.name, texts, labels, list(range(1, len(texts) + 1)), "row "), found.get(columns.split)

@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from typing import TYPE_CHECKING
 
 from broker.errors import summary
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 PARQUET = (".parquet", ".pq")
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t"}
+_LONGEST = 2**31 - 1  # characters of a cell; the csv module's own limit is 131,072
 
 
 class DataError(ValueError):
     """The data cannot be used as it is; the message names the file, the line or the value, and the remedy."""
 
 
-def read(path: Path, delimiter: str | None = None, text: Sequence[str] = ()) -> pa.Table:
-    """The table of a file, its kind by its suffix.
+def read(path: Path, delimiter: str | None = None) -> pa.Table:
+    """The table of a file, its kind by its suffix; `delimiter`: of a text file with another one. Raises DataError."""
+    import pyarrow as pa
+    import pyarrow.csv
 
-    `delimiter`: of a text file with another suffix. `text`: columns whose cells stay as they are written ("NA", "012",
-    lines within quotes); such a file must be UTF-8. Raises DataError.
-    """
     suffix = path.suffix.lower()
     if suffix in PARQUET:
-        try:
-            return pyarrow.parquet.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(_unreadable(path, "Parquet", error)) from None
+        return _parquet(path)
     if delimiter is None and suffix not in DELIMITERS:
         raise DataError(f"{path.name}: unknown kind of file {path.suffix!r}: use .csv, .tsv or .parquet")
-    parsed = pyarrow.csv.ParseOptions(delimiter=delimiter or DELIMITERS[suffix], newlines_in_values=bool(text))
-    options = {}
-    if text:
-        decoded(path)  # names the line, which pyarrow does not
-        kinds = {name: pa.string() for name in text}
-        options["convert_options"] = pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
+    parsed = pyarrow.csv.ParseOptions(delimiter=delimiter or DELIMITERS[suffix])
     try:
-        return pyarrow.csv.read_csv(path, parse_options=parsed, **options)
+        return pyarrow.csv.read_csv(path, parse_options=parsed)
     except (pa.ArrowException, OSError) as error:
         raise DataError(_unreadable(path, "CSV", error)) from None
 
 
+def strings(path: Path, needed: Sequence[str], further: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The cells of these columns as they are written ("NA", "012", lines within quotes), of a table in UTF-8.
+
+    An empty cell is "". Of `further` only those that are there. pyarrow is needed for Parquet alone. Raises DataError.
+    """
+    if path.suffix.lower() in PARQUET:
+        table = _parquet(path)
+        need(table, path.name, needed)
+        there = [name for name in (*needed, *further) if name in table.column_names]
+        return {name: [value or "" for value in table[name].cast("string").to_pylist()] for name in there}
+    header, rows = _written(path)
+    _look_for(header, path.name, needed)
+    places = {name: header.index(name) for name in (*needed, *further) if name in header}
+    return {name: [row[place] for row in rows] for name, place in places.items()}
+
+
 def need(table: pa.Table, file: str, columns: Sequence[str]) -> None:
     """Raises DataError for the first column that is not there."""
-    for column in columns:
-        if column not in table.column_names:
-            has = ", ".join(map(repr, table.column_names)) or "no columns"
-            raise DataError(f"{file} has no column {column!r}, it has {has}: name the right one in the parameters")
+    _look_for(table.column_names, file, columns)
 
 
 def decoded(path: Path) -> str:
@@ -62,6 +69,41 @@ def decoded(path: Path) -> str:
         line = content[: error.start].count(b"\n") + 1
         remedy = "save it as UTF-8, for example with iconv -f GB18030 -t UTF-8"
         raise DataError(f"{path.name}:{line}: byte 0x{content[error.start]:02x} is not UTF-8: {remedy}") from None
+
+
+def _parquet(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(_unreadable(path, "Parquet", error)) from None
+
+
+def _written(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The first line's cells, and those of all others that are not empty."""
+    csv.field_size_limit(_LONGEST)
+    lines = io.StringIO(decoded(path), newline="")
+    reader = csv.reader(lines, delimiter=DELIMITERS[path.suffix.lower()], strict=True)
+    rows: list[list[str]] = []
+    try:
+        header = next(reader, [])
+        for row in filter(None, reader):
+            if len(row) != len(header):
+                said = f"{len(row)} cells, the first line has {len(header)}"
+                raise DataError(f"{path.name}:{reader.line_num}: {said}: correct it, or put quotes around the text")
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(_unreadable(path, "CSV", error)) from None
+    return header, rows
+
+
+def _look_for(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
+    for column in needed:
+        if column not in columns:
+            has = ", ".join(map(repr, columns)) or "no columns"
+            raise DataError(f"{file} has no column {column!r}, it has {has}: name the right one in the parameters")
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> str:

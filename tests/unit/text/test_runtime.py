@@ -132,6 +132,8 @@ def test_on_the_machine_that_made_it_nothing_is_measured_again(loaded: Loaded, f
 
 
 def test_it_answers_without_torch(folder: Path) -> None:
+    (folder / "held.csv").write_text('text,label\n"good, fine",positive\n"bad\nbook",negative\n')
+    (folder / "held.txt").write_text("good\t0\n")
     program = f"""
 import sys
 class Missing:
@@ -141,7 +143,9 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 from pathlib import Path
 from jobs.text.models import open_model
+from jobs.text.score import score
 print(open_model(Path({str(folder)!r})).predict(["good"])[0]["label"])
+print([score(Path({str(folder)!r}), Path({str(folder)!r}, name))["n"] for name in ("held.csv", "held.txt")])
 Path({str(folder / "torch")!r}).mkdir()
 Path({str(folder / "torch" / "manifest.json")!r}).write_text("{{}}")
 try:
@@ -151,7 +155,8 @@ except ValueError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
-    label, refused = done.stdout.splitlines()
+    label, scored, refused = done.stdout.splitlines()
     assert label in tiny.CLASSES, done.stderr
+    assert scored == "[2, 1]"
     assert refused.startswith("torch is a torch model and ")
     assert "use its ONNX form" in refused
