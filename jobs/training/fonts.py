@@ -37,6 +37,13 @@ def shown(text: str) -> str:
     return "".join("?" if lacks(character) else character for character in text)
 
 
+def path(text: str) -> str | None:
+    """The file of a font that has all its characters, for what draws without matplotlib; None if no font has."""
+    wanted = {character for character in text if not character.isspace()}
+    family = next((name for name in (_OURS, *_installed()) if wanted <= _characters(name)), None)
+    return next((font.fname for font in fontManager.ttflist if font.name == family), None)
+
+
 @cache
 def _installed() -> tuple[str, ...]:
     there = {font.name for font in fontManager.ttflist}
