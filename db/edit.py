@@ -143,7 +143,8 @@ _BEGIN_ALONE = text("""
 _LET_IMAGES_GO = text("UPDATE edit_pair SET edited = NULL WHERE run_id = :run AND state = 'scored'")
 
 _COUNTS = text("""
-    SELECT category, count(*) AS pairs, count(*) FILTER (WHERE state = 'scored') AS scored,
+    SELECT category, count(*) AS pairs, count(*) FILTER (WHERE state = 'waiting') AS waiting,
+           count(*) FILTER (WHERE state = 'edited') AS edited, count(*) FILTER (WHERE state = 'scored') AS scored,
            count(*) FILTER (WHERE state = 'failed') AS failed, avg(score) AS mean, stddev_samp(score) AS deviation,
            min(score) AS least, max(score) AS most
     FROM edit_pair WHERE run_id = :run GROUP BY category ORDER BY min(position)""")
@@ -276,7 +277,8 @@ def common(session: Session, first: UUID, second: UUID) -> Iterator[tuple[EditPa
 
 
 def counts(session: Session, run_id: UUID) -> dict[str, dict[str, Any]]:
-    """By category: pairs, scored, failed, and mean, deviation, least and most of the scores (None without any)."""
+    """By category: pairs; waiting, edited, scored, failed; mean, deviation, least and most of the scores (None without
+    any)."""
     rows = session.execute(_COUNTS, {"run": run_id}).mappings()
     return {row["category"]: {name: value for name, value in row.items() if name != "category"} for row in rows}
 

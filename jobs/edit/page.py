@@ -15,8 +15,8 @@ from jobs.edit.gallery import FAILURES, SHOWN, SIDE
 from jobs.training.html import bullets, table
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_STYLE = Path(__file__).with_name("page.css")
-_LONG = 600  # characters of an instruction or of a scorer's words; pairs.jsonl has all of them
+STYLE = Path(__file__).with_name("page.css")
+LONG = 600  # characters of an instruction or of a scorer's words; pairs.jsonl has all of them
 _PLOTS = 60  # categories with a plot of their own
 
 Thumbnails = Mapping[tuple[str, str, str], str]
@@ -29,7 +29,7 @@ def render(
     """The whole page. Nothing is loaded from elsewhere, and no text of the benchmark or of a model is markup."""
     numbers = {name: place for place, name in enumerate(data["categories"])}
     return Template(_TEMPLATE.read_text()).substitute(
-        style=_STYLE.read_text() + _filters(numbers.values()),
+        style=STYLE.read_text() + _filters(numbers.values()),
         title=escape(data["title"]),
         facts=bullets(text.facts(data)),
         doubt=escape(data["doubt"]),
@@ -87,15 +87,15 @@ def _failures(
 
 def _pair(row: EditPair, thumbnails: Thumbnails, numbers: Mapping[str, int], scale: Sequence[float]) -> str:
     """Original, edited, instruction, score with its parts, and what the scorer said."""
-    pictures = "".join(_picture(row, which, thumbnails) for which in ("original", "edited"))
-    lines = [f'<p class="instruction">{_cut(row.instruction) or "(no instruction)"}</p>']
+    pictures = "".join(picture(row, which, which, thumbnails) for which in ("original", "edited"))
+    lines = [f'<p class="instruction">{cut(row.instruction) or "(no instruction)"}</p>']
     if row.state == "failed":
-        lines.append(f'<p class="error">failed at {escape(row.failed_at or "score")}: {_cut(row.error or "")}</p>')
+        lines.append(f'<p class="error">failed at {escape(row.failed_at or "score")}: {cut(row.error or "")}</p>')
     if row.parts:
         parts = "".join(f"<div><dt>{escape(name)}</dt><dd>{value:.2f}</dd></div>" for name, value in row.parts.items())
         lines.append(f"<dl>{parts}</dl>")
     if row.words:
-        lines.append(f'<p class="said">{_cut(row.words)}</p>')
+        lines.append(f'<p class="said">{cut(row.words)}</p>')
     return (
         f'<article class="c{numbers[row.category]}"><h3>{_score(row, scale)}<span>{escape(row.category)}</span> '
         f"<small>{escape(row.pair_id)}</small></h3>"
@@ -110,15 +110,16 @@ def _score(row: EditPair, scale: Sequence[float]) -> str:
     return f'<b>{row.score:.2f}</b> <meter min="{low:g}" max="{high:g}" value="{row.score:.4g}"></meter> '
 
 
-def _picture(row: EditPair, which: str, thumbnails: Thumbnails) -> str:
+def picture(row: EditPair, which: str, caption: str, thumbnails: Thumbnails) -> str:
+    """The original or the edited image of a pair, or why there is none."""
     data = thumbnails.get((row.category, row.pair_id, which))
     if data is None:
         why = "no picture" if not getattr(row, which) else "gone from the store"
-        return f'<figure><div class="gone">{why}</div><figcaption>{which}</figcaption></figure>'
-    alt = escape(f"{which} of {row.pair_id}", quote=True)
+        return f'<figure><div class="gone">{why}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    alt = escape(f"{caption} of {row.pair_id}", quote=True)
     return (
         f'<figure><img alt="{alt}" loading="lazy" src="data:image/jpeg;base64,{data}">'
-        f"<figcaption>{which}</figcaption></figure>"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
@@ -147,5 +148,6 @@ def _counted(shown: int, scored: int) -> str:
     )
 
 
-def _cut(words: str) -> str:
-    return escape(words if len(words) <= _LONG else f"{words[: _LONG - 1]}…")
+def cut(words: str) -> str:
+    """A text that others wrote, as HTML and not too long."""
+    return escape(words if len(words) <= LONG else f"{words[: LONG - 1]}…")

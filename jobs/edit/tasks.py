@@ -23,6 +23,14 @@ class Batch(Params):
     batch: int = Field(ge=0)
 
 
+class Compare(Params):
+    """What changed from one run of a benchmark to another, over the pairs that both have scored."""
+
+    a: str = Field(min_length=1, description="The run to measure against: an id, or a name for the newest of it.")
+    b: str = Field(min_length=1, description="The run that is measured.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Of the bootstrap.")
+
+
 # Ten attempts: each goes on where the one before it was.
 @job("edit.evaluate", params=Evaluate, queue="cpu", key="{config}", max_attempts=10, time_limit=24 * 3600)
 def evaluate(ctx: Context, params: Evaluate) -> dict[str, Any]:
@@ -44,3 +52,10 @@ def score_batch(ctx: Context, params: Batch) -> dict[str, Any]:
     from jobs.edit.stages import score_batch
 
     return score_batch(ctx, params)
+
+
+@job("edit.compare", params=Compare, queue="cpu", time_limit=3600)
+def compare(ctx: Context, params: Compare) -> dict[str, Any]:
+    from jobs.edit.compare import compare
+
+    return compare(ctx, params)

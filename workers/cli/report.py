@@ -1,4 +1,4 @@
-"""The command `report JOB`: what a training or a comparison did, as its report tells it."""
+"""The command `report JOB`: what a training, a comparison or an evaluation did, as its report tells it."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 _FILES = {"curves": "curves.png", "confusion_picture": "confusion.png", "page": "index.html", "picture": "compare.png"}
-_OTHERS = ("classify.compare",)  # that write reports and are no trainings
+_OTHERS = ("classify.compare", "edit.evaluate", "edit.compare")  # that write reports and are no trainings
 
 
 @commands.command()
@@ -26,7 +26,7 @@ def report(
     job: Id,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Copy its files there.")] = None,
 ) -> None:
-    """Show the report of a job: a training's curves, time and choices; a comparison's table and recommendation."""
+    """Show the report of a job: a training's curves, time and choices; a comparison's table; an evaluation's scores."""
     from db import read
     from db.engine import session
 
@@ -63,7 +63,7 @@ def _missing(job: "JobDetail") -> str:
     """Why a job has no report, and what to do."""
     named, short = f"job {job.id} ({job.kind})", str(job.id)[:8]
     if not _reports(job.kind):
-        return f"{named} has no report: only trainings and comparisons write one"
+        return f"{named} has no report: only trainings, evaluations and comparisons write one"
     if job.state in LIVE:
         return f"{named} is {job.state}, and its report is written at its end: `gristmill wait {short}`"
     if job.state != "SUCCESS":

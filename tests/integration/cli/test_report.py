@@ -73,7 +73,10 @@ def test_where_there_is_none_one_line_says_why_and_what_to_do(gristmill: Gristmi
         return done.err.removeprefix("gristmill: ").strip().replace(job_id, "ID").replace(job_id[:8], "SHORT")
 
     run(jobs.add, x=1)
-    assert said(newest(gristmill)) == "job ID (tests.add) has no report: only trainings and comparisons write one"
+    assert (
+        said(newest(gristmill))
+        == "job ID (tests.add) has no report: only trainings, evaluations and comparisons write one"
+    )
     run(jobs.train, report=False)
     assert said(newest(gristmill)) == (
         "job ID (tests.train) has no report: `gristmill retry SHORT` runs it again and writes one"
