@@ -16,6 +16,7 @@ from broker.limits import shown
 from broker.params import parse
 from broker.queues import NAMING, is_queue
 from db.edit import EditPair, Stage
+from db.ledger import NotStorable, encode
 
 FIELDS = ("instruction", "description", "category", "id")
 DEFAULT = "default"
@@ -154,6 +155,10 @@ def read(path: str) -> Config:
         raise JobError(f"{place} holds {type(values).__name__}: write name, benchmark, editor and scorer, one a line")
     found = parse(place.name, Config, (), {str(name): value for name, value in values.items()})
     assert isinstance(found, Config)  # for the type checker
+    try:
+        encode(found.row())
+    except NotStorable as error:
+        raise JobError(f"{place} has a value that is {error}: correct it") from None
     return found.model_copy(update={"benchmark": str(place.absolute().parent / found.benchmark)})
 
 

@@ -35,6 +35,7 @@ from jobs.training.memory import OutOfMemory
 log = structlog.get_logger()
 
 _WORDS_CHARACTERS = 10_000
+_LOADS = 3  # attempts at a model that cannot be loaded; there are more for pairs that kill their process
 _TRIES_ALONE = 2  # a pair whose process died so often while it alone was being done is not tried again
 
 A = TypeVar("A", bound=Adapter)
@@ -44,35 +45,34 @@ R = TypeVar("R")
 
 def edit_batch(ctx: Context, params: Batch) -> dict[str, Any]:
     """Edit what is left to edit of a batch; in a run of one stage, score it as well."""
-    run, config, lonely = _read(ctx, params)
-    stages: list[_Stage[Any, Any, Any]] = [_Edit(ctx, run, config)]
-    return _run(ctx, params, lonely, stages + [_Score(ctx, run, config)] * (config.stages == "one"))
+    run, config, charged = _read(ctx, params)
+    stages: list[_Stage[Any, Any, Any]] = [_Edit(ctx, run, config, charged)]
+    return _run(ctx, params, stages + [_Score(ctx, run, config, charged)] * (config.stages == "one"))
 
 
 def score_batch(ctx: Context, params: Batch) -> dict[str, Any]:
     """Score what is edited of a batch."""
-    run, config, lonely = _read(ctx, params)
-    return _run(ctx, params, lonely, [_Score(ctx, run, config)])
+    return _run(ctx, params, [_Score(ctx, *_read(ctx, params))])
 
 
-def _read(ctx: Context, params: Batch) -> tuple[EditRun, Config, bool]:
-    """The run; and whether a process died of this job, so that each pair is now tried alone."""
+def _read(ctx: Context, params: Batch) -> tuple[EditRun, Config, int]:
+    """The run, and how many attempts are charged to this job, with this one."""
     with ctx.session() as session:
         run = edit.run(session, params.run)
         job = session.get_one(Job, ctx.job_id)
-        lonely = job.attempt - job.spared > 1
+        charged = job.attempt - job.spared
     if run is None:
         raise JobError(f"there is no run {params.run}: submit edit.evaluate, which makes it and its batches")
-    return run, Config.model_validate(run.config), lonely
+    return run, Config.model_validate(run.config), charged
 
 
-def _run(ctx: Context, params: Batch, lonely: bool, stages: Sequence[_Stage[Any, Any, Any]]) -> dict[str, Any]:
+def _run(ctx: Context, params: Batch, stages: Sequence[_Stage[Any, Any, Any]]) -> dict[str, Any]:
     told: dict[str, Any] = {"batch": params.batch}
     for number, stage in enumerate(stages):
         with ctx.session() as session:
             left = edit.waiting(session, params.run, params.batch, stage.name)
         if left:  # else without loading a model: nothing may be left, by an earlier attempt or evaluation
-            stage.work(left, told, lonely=lonely, last=number == len(stages) - 1)
+            stage.work(left, told, last=number == len(stages) - 1)
     return told
 
 
@@ -90,8 +90,9 @@ class _Stage(ABC, Generic[A, Q, R]):
 
     name: Name
 
-    def __init__(self, ctx: Context, run: EditRun, config: Config) -> None:
-        self.ctx, self.run, self.config = ctx, run, config
+    def __init__(self, ctx: Context, run: EditRun, config: Config, charged: int) -> None:
+        """charged: attempts of the job; after the first, whose process may have died of a pair, each is done alone."""
+        self.ctx, self.run, self.config, self.charged = ctx, run, config, charged
 
     @abstractmethod
     def adapter(self) -> A:
@@ -117,13 +118,14 @@ class _Stage(ABC, Generic[A, Q, R]):
     def put(self, session: Session, rows: Sequence[dict[str, Any]]) -> None:
         """Write the rows."""
 
-    def work(self, pairs: Sequence[EditPair], told: dict[str, Any], *, lonely: bool, last: bool) -> None:
+    def work(self, pairs: Sequence[EditPair], told: dict[str, Any], *, last: bool) -> None:
         """These pairs, a call of the model at a time, each recorded before the next.
 
         last: with the last of them the job ends. Interrupted between two calls when it is cancelled, or handed over.
         """
         model, key = self._resident()
         sizes = memory.batcher(self.ctx, key, device.resolve(model.device))
+        lonely = self.charged > 1
         size = 1 if lonely else self.config.batch.edit if self.name == "edit" else self.config.batch.score
         left, total, errors = list(pairs), len(pairs), 0
         while left:
@@ -152,7 +154,12 @@ class _Stage(ABC, Generic[A, Q, R]):
         spec = self.config.row()["editor" if self.name == "edit" else "scorer"]
         parameters = json.dumps(spec["parameters"], sort_keys=True)
         key = spec["class"] + (f" {hashlib.sha256(parameters.encode()).hexdigest()[:8]}" if spec["parameters"] else "")
-        return self.ctx.models.get(key, load, adapter.memory_bytes), key
+        try:
+            return self.ctx.models.get(key, load, adapter.memory_bytes), key
+        except Exception as error:
+            if isinstance(error, JobError) or self.charged < _LOADS:
+                raise
+            raise JobError(f"{adapter.name} cannot be loaded: {summary(error)}") from error
 
     def _deadly(self, pair: EditPair) -> bool:
         with self.ctx.session() as session:

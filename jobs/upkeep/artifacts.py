@@ -12,7 +12,8 @@ from db.store import ArtifactStore
 log = structlog.get_logger()
 
 # Live is: a version in the registry, or one in a version's lineage; a job that is not final made it or was given it;
-# a job made it and names it in its result, such as the report of a training, as long as that result is kept.
+# a job made it and names it in its result, such as the report of a training, as long as that result is kept; an
+# evaluation's pair that is kept has it as its image, or the evaluation as its report.
 _UNREFERENCED = """
     FROM artifact a
     WHERE a.created_at < now() - make_interval(secs => :grace_s)
@@ -20,7 +21,10 @@ _UNREFERENCED = """
                       WHERE m.artifact_digest = a.digest OR strpos(m.lineage::text, a.digest) > 0)
       AND NOT EXISTS (SELECT 1 FROM job j WHERE j.state IN ('PENDING', 'STARTED', 'RETRY')
                       AND (j.id = a.job_id OR strpos(j.params::text, a.digest) > 0))
-      AND NOT EXISTS (SELECT 1 FROM job j WHERE j.id = a.job_id AND strpos(j.result::text, a.digest) > 0)"""
+      AND NOT EXISTS (SELECT 1 FROM job j WHERE j.id = a.job_id AND strpos(j.result::text, a.digest) > 0)
+      AND NOT EXISTS (SELECT 1 FROM edit_pair p WHERE p.original->>'artifact' = a.digest)
+      AND NOT EXISTS (SELECT 1 FROM edit_pair p WHERE p.edited->>'artifact' = a.digest)
+      AND NOT EXISTS (SELECT 1 FROM edit_run r WHERE r.report = a.digest)"""
 _CANDIDATES = text(f"SELECT a.digest {_UNREFERENCED} ORDER BY a.digest")
 _DELETE = text(
     f"DELETE FROM artifact USING (SELECT a.digest {_UNREFERENCED} AND a.digest = :digest FOR UPDATE) gone "

@@ -24,11 +24,15 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.cache_clear()
 
 
-def square(colour: str = "navy", side: int = 8) -> str:
-    """A PNG in base64."""
+def png(colour: str = "navy", side: int = 8) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (side, side), colour).save(out, "PNG")
-    return base64.b64encode(out.getvalue()).decode()
+    return out.getvalue()
+
+
+def square() -> str:
+    """A PNG in base64."""
+    return base64.b64encode(png()).decode()
 
 
 def pairs(name: str, *instructions: str, **fields: Any) -> list[dict[str, Any]]:
@@ -49,8 +53,8 @@ def trace(tmp_path: Path) -> Callable[[], list[str]]:
 def write(tmp_path: Path) -> Write:
     """Writes benchmark and configuration; returns the path of the configuration."""
 
-    def write(categories: Any, *, memory: int = 0, **config: Any) -> Path:
-        (tmp_path / "benchmark.json").write_text(json.dumps({"categories": categories}))
+    def write(given: Any, *, memory: int = 0, **config: Any) -> Path:
+        (tmp_path / "benchmark.json").write_text(json.dumps({"categories": given}))
         parameters = {"trace": str(tmp_path / "trace"), "memory": memory}
         values = {
             "name": "squares",

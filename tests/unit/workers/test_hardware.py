@@ -54,3 +54,11 @@ def test_the_driver_is_asked_where_nvidia_smi_is_missing(monkeypatch: pytest.Mon
     (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA L4\nIRQ:   12\n")
 
     assert gpus() == [Gpu("0", "NVIDIA L4")]
+
+
+def test_the_memory_of_the_device_that_jobs_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_nvidia_smi", lambda: [Gpu("0", "NVIDIA T4, 15360 MiB"), Gpu("1", "A, 23028 MiB")])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    found = [hardware.device_bytes(device) for device in ("auto", "cuda:1", "cuda:2", "cpu")]
+    assert found == [15360 << 20, 23028 << 20, None, None]

@@ -1,8 +1,42 @@
 """Resident models: loaded once, and never more of them than there is room for."""
 
+from typing import Any
+
 import pytest
 
-from workers.models import ResidentModels
+from broker.errors import JobError
+from workers.models import Limits, ResidentModels
+
+
+class Model:
+    """One that can be moved; its pool's events are written down beside its own."""
+
+    def __init__(self, name: str, log: list[str], *, movable: bool = True) -> None:
+        self._name, self._log, self._movable = name, log, movable
+
+    def offload(self) -> bool:
+        self._log.append(f"{self._name} offloads" if self._movable else f"{self._name} stays")
+        return self._movable
+
+    def restore(self) -> None:
+        self._log.append(f"{self._name} restores")
+
+    def unload(self) -> None:
+        self._log.append(f"{self._name} unloads")
+
+
+class Pool:
+    """A pool of models of so many bytes, and what happened in it."""
+
+    def __init__(self, device: int, host: int = 0) -> None:
+        self.log: list[str] = []
+        self._models = ResidentModels(limits=lambda: Limits(device, host))
+
+    def get(self, name: str, size: int, **how: Any) -> Model:
+        return self._models.get(name, lambda: Model(name, self.log, **how), size, self._record)
+
+    def _record(self, model: str, event: str, seconds: float, size: int) -> None:
+        self.log.append(f"{event} {model} {size}")
 
 
 def test_a_model_is_loaded_once() -> None:
@@ -33,3 +67,45 @@ def test_a_model_that_fails_to_load_is_not_kept() -> None:
     with pytest.raises(OSError, match="truncated"):
         models.get("a", lambda: (_ for _ in ()).throw(OSError("truncated")))
     assert models.get("a", lambda: 1) == 1
+
+
+def test_models_that_fit_together_stay_and_only_as_many_go_as_must() -> None:
+    pool = Pool(device=100)
+    for name, size in [("a", 40), ("b", 40), ("free", 0), ("c", 20), ("d", 50)]:
+        pool.get(name, size)
+
+    # What declares nothing makes no room.
+    assert pool.log == [
+        "load a 40", "load b 40", "load free 0", "load c 20",
+        "a unloads", "drop a 40", "b unloads", "drop b 40", "load d 50",
+    ]  # fmt: skip
+
+
+def test_a_model_moves_to_the_host_as_long_as_that_has_room_and_comes_back() -> None:
+    pool = Pool(device=100, host=70)
+    first = pool.get("a", 60)
+    for name in ("b", "a", "b"):
+        pool.get(name, 60)
+
+    assert pool.get("a", 60) is first
+    assert pool.log[:7] == [
+        "load a 60", "a offloads", "offload a 60", "load b 60", "b unloads", "drop b 60", "a restores",
+    ]  # fmt: skip
+    assert "restore a 60" in pool.log
+
+
+def test_a_model_that_cannot_be_moved_is_dropped() -> None:
+    pool = Pool(device=100, host=100)
+    pool.get("a", 60, movable=False)
+    pool.get("b", 60)
+
+    assert pool.log == ["load a 60", "a stays", "a unloads", "drop a 60", "load b 60"]
+
+
+def test_a_model_that_can_never_fit_is_refused_and_costs_no_other_its_place() -> None:
+    pool = Pool(device=100)
+    kept = pool.get("a", 60)
+
+    with pytest.raises(JobError, match=r"b needs 0\.0 GB .* GRISTMILL_MODEL_MEMORY"):
+        pool.get("b", 101)
+    assert pool.get("a", 60) is kept
