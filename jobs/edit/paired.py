@@ -13,8 +13,9 @@ from db.edit import EditPair, EditRun
 from jobs.edit import interval
 
 SHOWN = 100  # of the pairs that changed most
-_JUDGE = ("class", "name", "parameters", "scale")  # what the others of an identity are said after
-_NO_JUDGE = ("device", "memory_bytes")  # where it ran is not who it was
+_CHARACTERS = 100  # of a prompt that differs
+# Where and how fast a judge answers is not who it is.
+_HOW = {"device", "memory_gb", "memory_bytes", "concurrency", "timeout_s", "retries", "pause_s", "key_variable", "url"}
 
 
 @dataclass
@@ -88,11 +89,19 @@ def score(row: EditPair) -> float | None:
 def judges_differ(first: EditRun, second: EditRun) -> list[str]:
     """In what the two judges are not the same: then their scores measure different things. Empty: the same judge."""
     one, two = _judge(first), _judge(second)
-    names = [*_JUDGE, *sorted({*one, *two} - {*_JUDGE})]
-    return [f"{name}: {one.get(name)!r} and {two.get(name)!r}" for name in names if one.get(name) != two.get(name)]
+    differ = [name for name in {**one, **two} if one.get(name) != two.get(name)]
+    return [f"{name}: {_shown(one.get(name))} and {_shown(two.get(name))}" for name in differ]
 
 
 def _judge(run: EditRun) -> dict[str, Any]:
+    """All that a score depends on, parameter by parameter."""
     prompts: Mapping[str, Any] = run.config.get("prompts") or {}
-    known = {name: value for name, value in run.scorer.items() if name not in _NO_JUDGE}
-    return known | {"prompts": prompts.get("score") or {}}
+    identity = {name: value for name, value in run.scorer.items() if name != "parameters"}
+    parameters = {f"parameter {name}": value for name, value in (run.scorer.get("parameters") or {}).items()}
+    found = {**identity, **parameters, "prompts": prompts.get("score") or {}}
+    return {name: value for name, value in found.items() if name.removeprefix("parameter ") not in _HOW}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}…"

@@ -71,6 +71,7 @@ def collect(
 ) -> dict[str, Any]:
     """All that report.json has, and the others are made of."""
     config, seed = run.config, run.config.get("seed", 0)
+    asked = (config.get("prompts") or {}).get("score")
     names = list(config.get("categories") or tallies)  # one without pairs is said to have none
     categories = {name: tallies.get(name) or Tally(name) for name in dict.fromkeys([*names, *tallies])}
     ended = run.finished_at or datetime.now(UTC)
@@ -82,7 +83,7 @@ def collect(
         "editor": run.editor,
         "judge": {
             **run.scorer,
-            "prompts_sha256": _sha256((config.get("prompts") or {}).get("score")),
+            "prompts": "the scorer's own" if not asked else f"sha256 {_sha256(asked)}",
             "batch": (config.get("batch") or {}).get("score"),
         },
         "scale": list(scale),

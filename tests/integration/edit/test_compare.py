@@ -49,7 +49,7 @@ def test_differences_are_paired_over_what_both_have_scored(tmp_path: Path) -> No
     ("scorer", "config", "said"),
     [
         ({**SCORER, "revision": "other"}, CONFIG, "revision: 'abc' and 'other'"),
-        ({**SCORER, "parameters": {"temperature": 1}}, CONFIG, "parameters: {'temperature': 0}"),
+        ({**SCORER, "parameters": {"temperature": 1, "device": "cuda"}}, CONFIG, "parameter temperature: 0 and 1"),
         (SCORER, {**CONFIG, "prompts": {"score": {"default": {"user": "Be harsh."}}}}, "prompts: "),
     ],
 )
