@@ -13,6 +13,7 @@ from pydantic import Field
 
 from broker.errors import GristmillError
 from jobs.edit import images
+from jobs.edit.adapters import asking
 from jobs.edit.adapters.answer import Unparsable, parse
 from jobs.edit.adapters.base import AdapterError, Scored, Scorer, ScoreRequest, checked
 
@@ -88,7 +89,7 @@ class Endpoint(Scorer):
 
     def _score(self, request: ScoreRequest) -> Scored:
         text = why = ""
-        messages = _messages(request, self._max_pixels)
+        messages = _messages(request, self.scale, self._max_pixels)
         for tried in range(self._tries):
             body = {**self._body, "messages": messages, "seed": request.seed + tried, **self._extra}
             if tried:
@@ -107,14 +108,11 @@ class Endpoint(Scorer):
         return Scored(None, words=text[:2000], error=f"{why} (in {self._tries} answers)", unparsable=True)
 
 
-def _messages(request: ScoreRequest, max_pixels: int) -> list[dict[str, Any]]:
-    user = [
-        *({"type": "image_url", "image_url": {"url": _data_url(each, max_pixels)}}
-          for each in (request.original, request.edited)),
-        {"type": "text", "text": request.prompt},
-    ]  # fmt: skip
-    system = [{"role": "system", "content": request.system}] if request.system else []
-    return [*system, {"role": "user", "content": user}]
+def _messages(request: ScoreRequest, scale: tuple[float, float], max_pixels: int) -> list[dict[str, Any]]:
+    system, prompt = asking.texts(request, scale)
+    shown = [_data_url(each, max_pixels) for each in (request.original, request.edited)]
+    user = [*({"type": "image_url", "image_url": {"url": url}} for url in shown), {"type": "text", "text": prompt}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 
 def _data_url(image: Image.Image, max_pixels: int) -> str:
