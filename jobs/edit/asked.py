@@ -146,5 +146,4 @@ class Write(Operation):
     height: float = 0.12  # of a line, as a share of the picture's height
 
 
-GEOMETRY = (Rotate, Flip, Crop, Resize)
 COLOUR = (Saturation, Grayscale, Sepia, Invert, Hue, Tint, Warmth, Posterize)

@@ -160,7 +160,8 @@ CATEGORIES: dict[str, tuple[list[str], list[str]]] = {
          "对比度降低{some}%", "添加暗角", "让照片稍微亮一点"],
     ),
     "geometry": (
-        ["Rotate the image {right} degrees clockwise", "Rotate it {angle} degrees {turn}", "Flip the photo horizontally",
+        ["Rotate the image {right} degrees clockwise", "Rotate it {angle} degrees {turn}",
+         "Flip the photo horizontally",
          "Flip it vertically", "Crop {some}% from the {side}", "Crop to the central {much}%",
          "Crop the {side} half",
          "Resize it to {much}%", "Turn the picture upside down"],
