@@ -124,7 +124,9 @@ class _Stage(ABC, Generic[A, Q, R]):
         last: with the last of them the job ends. Interrupted between two calls when it is cancelled, or handed over.
         """
         model, key = self._resident()
-        sizes = memory.batcher(self.ctx, key, device.resolve(model.device))
+        # What declares no memory on a device computes on the host, and may do without torch.
+        where = device.resolve(model.device) if model.memory_bytes else device.HOST
+        sizes = memory.batcher(self.ctx, key, where)
         lonely = self.charged > 1
         size = 1 if lonely else self.config.batch.edit if self.name == "edit" else self.config.batch.score
         left, total, errors = list(pairs), len(pairs), 0

@@ -1,4 +1,7 @@
-"""The one place that chooses a device and a number format, and knows what memory it has."""
+"""The one place that chooses a device and a number format, and knows what memory it has.
+
+torch is imported by what needs it: to know the host's memory, nothing does.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,26 @@ import contextlib
 import resource
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 # What a container may use, in cgroup v2 and v1.
 _CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
+# The device of what computes without torch, for `kind`, `free` and memory.py.
+HOST: Any = SimpleNamespace(type="cpu")
+
+
 def resolve(device: str = "auto") -> torch.device:
     """`auto` is CUDA where there is one, else the CPU; an absent device is an error, never a silent fallback."""
+    import torch
+
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -36,15 +49,21 @@ def precision(device: torch.device) -> str:
     """
     if device.type != "cuda":
         return "fp64" if device.type == "cpu" else "fp32"
+    import torch
+
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
 def prepare(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The model on the device, ready for inference in its format there."""
+    import torch
+
     return model.to(device, torch.float64 if precision(device) == "fp64" else torch.float32).eval()
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
+    import torch
+
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision(device))
     return torch.autocast(device.type, dtype=kind) if kind else contextlib.nullcontext()
 
@@ -52,6 +71,8 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 def kind(device: torch.device) -> str:
     """What is true of all devices like this one: its name and memory, such as "NVIDIA A10G, 22 GB" or "cpu, 16 GB"."""
     if device.type == "cuda":
+        import torch
+
         found = torch.cuda.get_device_properties(device)
         return f"{found.name}, {_gb(found.total_memory)}"
     return f"{device.type}, {_gb(_host_bytes())}"
@@ -60,6 +81,8 @@ def kind(device: torch.device) -> str:
 def free(device: torch.device) -> str:
     """What is left of its memory, for a message."""
     if device.type == "cuda":
+        import torch
+
         return f"{_gb(torch.cuda.mem_get_info(device)[0])} free"
     left = min(psutil.virtual_memory().available, _host_bytes() - psutil.Process().memory_info().rss)
     return f"{_gb(left)} free"

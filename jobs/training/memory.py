@@ -10,12 +10,12 @@ Why not Accelerate's `find_executable_batch_size`: docs/decisions/0012-batches-t
 from __future__ import annotations
 
 import gc
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-import torch
 from sqlalchemy.exc import OperationalError
 
 from broker.context import Context
@@ -23,6 +23,9 @@ from broker.errors import GristmillError, summary
 from db import batch_limit
 from db.engine import autocommit
 from jobs.training import device as devices
+
+if TYPE_CHECKING:
+    import torch
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -38,7 +41,8 @@ class OutOfMemory(GristmillError):
 
 def ran_out(error: BaseException) -> bool:
     """Whether a device or the machine had no memory left: torch.OutOfMemoryError, MemoryError and their like."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    loaded = _torch()
+    if isinstance(error, MemoryError) or (loaded and isinstance(error, loaded.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
 
@@ -168,7 +172,14 @@ def batcher(ctx: Context, model: str, device: torch.device) -> Batcher:
 
 def _empty_caches() -> None:
     """Freed blocks go back to the device: kept in pieces, they would not hold a smaller batch either."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+    if (loaded := _torch()) is None:
+        return
+    if loaded.cuda.is_available() and loaded.cuda.is_initialized():
+        loaded.cuda.empty_cache()
+    if loaded.backends.mps.is_available():
+        loaded.mps.empty_cache()
+
+
+def _torch() -> Any:
+    """torch, if this process has loaded it: what computes without it has neither errors nor caches of its."""
+    return sys.modules.get("torch")

@@ -90,7 +90,7 @@ def test_an_evaluation_that_is_killed_edits_and_scores_each_pair_once(
     assert row(job.id).state == "SUCCESS"
     again = done_again(tmp_path / "trace", poisonous)
     assert again <= kills * BATCH
-    figure(21, f"{kills} kills (of pool processes, in full of workers too) of an evaluation of {pairs} pairs: each edited "
+    figure(21, f"{kills} kills (pool processes; in full workers too) of an evaluation of {pairs} pairs: each edited "
                f"and scored once, {again} pairs done again of at most {kills * BATCH} in hand"
                + f", {poisonous} that kills its process failed alone" * bool(poisonous))  # fmt: skip
 
