@@ -83,9 +83,12 @@ def _tokenizer() -> Qwen2Tokenizer:
 
 
 def _save_processor(folder: Path, name: str, words: Qwen2Tokenizer, patch: int) -> None:
-    """The files of a stock processor, which cannot be made here without torchvision."""
-    pixels = {"shortest_edge": (2 * patch) ** 2, "longest_edge": (4 * patch) ** 2}
+    """The files of a stock processor, which cannot be made without torchvision; it is named as the real ones are."""
+    pixels = {"shortest_edge": (2 * patch) ** 2, "longest_edge": (16 * patch) ** 2}
     Qwen2VLImageProcessorPil(size=pixels, patch_size=patch).save_pretrained(folder)
+    settings = folder / "preprocessor_config.json"
+    stock = {"image_processor_type": "Qwen2VLImageProcessorFast", "processor_class": name}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | stock))
     words.save_pretrained(folder)
     (folder / "processor_config.json").write_text(json.dumps({"processor_class": name}))
     (folder / "chat_template.jinja").write_text(CHAT)

@@ -69,6 +69,8 @@ class Pretrained(Adapter):
 
         processor.quiet()
         local = Path(self.model).is_dir()
+        if not local and (self.model[0] in "/.~" or self.model.count("/") > 1):
+            raise AdapterError(f"model {self.model!r}: there is no such folder on this worker: put it there")
         try:
             self._on = devices.resolve(self.device)
             dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self._format()]
@@ -100,7 +102,7 @@ class Pretrained(Adapter):
             self._held.to(self._on)
 
     def identity(self) -> dict[str, Any]:
-        found = {name: _installed(name) for name in ("torch", "transformers", "diffusers")}
+        found = {name: _installed(name) for name in ("torch", "transformers", "diffusers", "torchvision")}
         known = {"model": self.model, "revision": self._version(), "dtype": self._dtype, "versions": found}
         return {**super().identity(), **known}
 

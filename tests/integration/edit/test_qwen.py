@@ -148,6 +148,12 @@ def test_a_judges_answer_is_read_in_a_batch_of_unequal_lengths(judge: Scorer) ->
     assert [(each.score, each.words, each.error) for each in scored] == [(7.0, "7", None)] * 3
 
 
+def test_large_images_are_scaled_down_before_the_model_sees_them(judge: Scorer) -> None:
+    seen = judge._inputs([to_score(1, width=900, height=300)])["image_grid_thw"]  # type: ignore[attr-defined]
+
+    assert (seen.prod(-1) * 16 * 16 <= 4096).all()  # patches of 16 x 16 pixels
+
+
 def test_what_no_try_makes_parsable_is_unparsable_and_the_same_each_time(models: Path) -> None:
     judge = make_judge(tiny_qwen.judge(models / "mumbling"), tries=2)
     judge.load()
@@ -219,7 +225,7 @@ def test_a_model_moves_to_the_hosts_memory_and_back_only_from_a_device_with_its_
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda folder: shutil.rmtree(folder), "cannot be loaded"),
+        (lambda folder: shutil.rmtree(folder), "no such folder"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
         (
             lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
@@ -234,9 +240,20 @@ def test_a_folder_that_holds_no_such_model_is_one_line(change: Any, why: str, mo
     shutil.copytree(models / "judge", folder)
     change(folder)
 
-    with pytest.raises((AdapterError, NotLoaded), match=why) as caught:
+    with pytest.raises(AdapterError, match=why) as caught:
         make_judge(folder).load()
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_fails_is_no_fault_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError("We couldn't connect to the hub\nCheck your connection")
+
+    monkeypatch.setattr(QwenVL, "_open", fails)
+
+    with pytest.raises(NotLoaded, match="couldn't connect") as caught:
+        QwenVL(model="Qwen/Qwen3-VL-8B-Instruct", device="cpu").load()
+    assert not isinstance(caught.value, AdapterError)
 
 
 def test_what_a_model_needs_is_read_from_its_files_or_from_its_name(models: Path) -> None:
