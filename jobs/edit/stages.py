@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -124,8 +125,8 @@ class _Stage(ABC, Generic[A, Q, R]):
         last: with the last of them the job ends. Interrupted between two calls when it is cancelled, or handed over.
         """
         model, key = self._resident()
-        # What declares no memory on a device computes on the host, and may do without torch.
-        where = device.resolve(model.device) if model.memory_bytes else device.HOST
+        # A model that is loaded and has not needed torch computes on the host: it is not to pay for torch's import.
+        where = device.resolve(model.device) if "torch" in sys.modules else device.HOST
         sizes = memory.batcher(self.ctx, key, where)
         lonely = self.charged > 1
         size = 1 if lonely else self.config.batch.edit if self.name == "edit" else self.config.batch.score

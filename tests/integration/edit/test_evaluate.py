@@ -1,13 +1,13 @@
 """A run takes its pairs in, edits and scores each once, and goes on where it was, whatever is wrong with some."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from broker.errors import JobError
+from broker.errors import HandedOver, JobError
 from db import edit, ledger
 from db.edit import EditPair
 from db.engine import autocommit, session
@@ -15,11 +15,13 @@ from db.job import Job
 from db.settings import settings
 from db.store import ArtifactStore
 from jobs.edit import kept, page
+from jobs.edit.adapters.base import EditRequest, EditResult
 from jobs.edit.tasks import Evaluate, edit_batch, evaluate
 from jobs.upkeep.tasks import clean_artifacts
+from tests.editors import Inverter
 from tests.integration.edit.conftest import Write, pairs, png, square
 from tests.integration.recommend.running import claim, drain, once, run
-from workers import context
+from workers import context, stopping
 from workers.context import RunContext
 from workers.models import Limits, ResidentModels
 
@@ -53,6 +55,19 @@ def recorded() -> int:
 def hold(monkeypatch: pytest.MonkeyPatch, device: int, host: int = 0) -> None:
     """Models may take so much in this process, in which none is loaded."""
     monkeypatch.setattr(context, "resident", ResidentModels(limits=lambda: Limits(device, host)))
+
+
+def edit_job() -> Job:
+    """The job of the only batch's edits."""
+    with session() as opened:
+        return opened.query(Job).where(Job.kind == edit_batch.name).one()
+
+
+def lose(job: Job) -> None:
+    """What a worker's parent does when a process of its dies, and the relay when the pause is over."""
+    with autocommit() as on:
+        ledger.fail(on, job.id, job.attempt, {"type": "WorkerLost", "message": "killed"}, permanent=False)
+        on.execute(text("UPDATE job SET run_at = now() WHERE id = :id"), {"id": job.id})
 
 
 @pytest.fixture(autouse=True)
@@ -213,8 +228,7 @@ def test_a_batch_that_is_killed_does_again_only_the_call_in_hand(
     evaluate.submit(config=str(config))
     with pytest.raises(Killed):
         drain()
-    with session() as opened:
-        (job,) = opened.query(Job).where(Job.kind == edit_batch.name)
+    job = edit_job()
     with autocommit() as on:
         ledger.hand_over(on, job.id, job.attempt)
     drain()
@@ -222,6 +236,63 @@ def test_a_batch_that_is_killed_does_again_only_the_call_in_hand(
     edits = [line for line in trace() if line.startswith("edit")]
     assert edits == ["edit a0", "edit a1", "edit a2", "edit a2", "edit a3"]
     assert {(row.state, row.edits, row.scores) for row in rows().values()} == {("scored", 1, 1)}
+
+
+def test_a_pair_that_kills_its_process_fails_alone(write: Write, trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    edits, deaths = Inverter.edit_batch, 0
+
+    def deadly(self: Inverter, requests: Sequence[EditRequest]) -> list[EditResult]:
+        done = edits(self, requests)
+        if any(each.instruction == "deadly" for each in requests):
+            raise Killed
+        return done
+
+    monkeypatch.setattr(Inverter, "edit_batch", deadly)
+    evaluate.submit(config=str(write({"a": pairs("a", "x", "deadly", "y", "z")}, batch={"edit": 4, "score": 4})))
+    while True:
+        try:
+            drain()
+            break
+        except Killed:
+            deaths += 1
+            lose(edit_job())
+
+    assert [line for line in trace() if line.startswith("edit")] == [
+        "edit a0 a1 a2 a3", "edit a0", "edit a1", "edit a1", "edit a2", "edit a3",
+    ]  # fmt: skip
+    assert deaths == 3
+    assert states() == {
+        "a0": "scored", "a2": "scored", "a3": "scored",
+        "a1": "failed: its process died 2 times while this pair alone was in the edit stage",
+    }  # fmt: skip
+
+
+def test_a_batch_is_handed_over_between_two_calls_and_none_is_made_twice(
+    write: Write, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write({"a": pairs("a", *"wxyz")}, batch={"edit": 2, "score": 4})
+    monkeypatch.setattr(stopping, "asked", lambda: "edit a0 a1" in trace())
+    evaluate.submit(config=str(config))
+    with pytest.raises(HandedOver):
+        drain()
+    monkeypatch.setattr(stopping, "asked", lambda: False)
+    job = edit_job()
+    with autocommit() as on:
+        ledger.hand_over(on, job.id, job.attempt)
+    drain()
+
+    assert [line for line in trace() if line.startswith("edit")] == ["edit a0 a1", "edit a2 a3"]
+    assert {(row.state, row.edits, row.scores) for row in rows().values()} == {("scored", 1, 1)}
+
+
+def test_failed_pairs_stay_as_they_are_when_nothing_is_to_be_retried(write: Write, trace: Trace) -> None:
+    config = write({"a": pairs("a", "x", "refuse", "mumble")})
+    run(evaluate, config=str(config))
+    before, failed = trace(), states()
+
+    run(evaluate, config=str(config), retry_failed=False)
+
+    assert (trace(), states()) == (before, failed)
 
 
 def test_a_call_that_does_not_fit_into_memory_is_halved_and_none_is_lost(write: Write, trace: Trace) -> None:
