@@ -17,12 +17,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from jobs.classify.verdict import Entry
 from jobs.text.footprint import FLOPS
-from jobs.training import fonts
+from jobs.training import fonts, html
 from jobs.training.curves import BLUE, GREEN, GREY, ORANGE, RED
+from jobs.training.html import bullets
 from jobs.training.summary import table
 
 PICTURE, PAGE = "compare.png", "index.html"
 _ROLES = {"teacher": (BLUE, "o"), "student": (GREEN, "^"), "compressed": (ORANGE, "s"), "baseline": (GREY, "X")}
+_NOTABLE = 2.0  # points of recall
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -89,15 +91,18 @@ class Comparison:
         lineage = [f"{each.model}: {each.architecture}; {each.lineage or 'trained'}" for each in self.entries]
         marked = [entry.pareto for entry in self.entries]
         return Template(_TEMPLATE.read_text()).substitute(
+            style=html.STYLE,
             title=escape(self.title),
-            facts=_list([f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items()]),
-            recommendation=_list(self.recommendation),
+            facts=bullets([f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items()]),
+            recommendation=bullets(self.recommendation),
             picture=base64.b64encode(picture).decode(),
-            models=_html(_COLUMNS, [_cells(entry) for entry in self.entries], marked),
-            weights=_html(_WEIGHTS, [_weights(entry) for entry in self.entries], marked),
-            lineage=_list(lineage),
-            classes=_html(("class", *(entry.model for entry in self.entries)), self._per_class()),
-            left_out=f"<h2>Left out</h2>{_list(left_out)}" if left_out else "",
+            models=html.table(_COLUMNS, [_cells(entry) for entry in self.entries], marked),
+            weights=html.table(_WEIGHTS, [_weights(entry) for entry in self.entries], marked),
+            lineage=bullets(lineage),
+            classes=html.table(
+                ("class", *(entry.model for entry in self.entries)), self._per_class(), notable=_NOTABLE
+            ),
+            left_out=f"<h2>Left out</h2>{bullets(left_out)}" if left_out else "",
             flops=escape(FLOPS),
         )
 
@@ -173,24 +178,3 @@ def _number(value: float | None, digits: int) -> str:
 
 def _difference(first: float | None, other: float | None) -> str:
     return "" if first is None or other is None else f"{100 * (other - first):+.1f}"
-
-
-def _list(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
-
-
-def _html(columns: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] = ()) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    lines = []
-    for number, row in enumerate(rows):
-        best = ' class="front"' if number < len(marked) and marked[number] else ""
-        cells = "".join(f"<td{_tint(cell)}>{escape(cell)}</td>" for cell in row)
-        lines.append(f"<tr{best}>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-
-
-def _tint(cell: str) -> str:
-    """Differences of two points or more are coloured."""
-    if cell[:1] not in "+-" or not cell[1:].replace(".", "").isdecimal() or abs(float(cell)) < 2:
-        return ""
-    return ' class="better"' if cell[0] == "+" else ' class="worse"'

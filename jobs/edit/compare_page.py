@@ -56,7 +56,7 @@ def render(
     }
     low_high = (data["first"], data["second"])
     return Template(_TEMPLATE.read_text()).substitute(
-        style=page.STYLE.read_text(),
+        style=page.STYLE,
         title=escape(data["title"]),
         facts=bullets(facts(data)),
         warnings="".join(f'<p class="note error">{escape(each)}</p>' for each in warnings(data)),

@@ -12,10 +12,11 @@ from typing import Any
 from db.edit import EditPair
 from jobs.edit import plots, text
 from jobs.edit.gallery import FAILURES, SHOWN, SIDE
+from jobs.training import html
 from jobs.training.html import bullets, table
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-STYLE = Path(__file__).with_name("page.css")
+STYLE = html.STYLE + Path(__file__).with_name("page.css").read_text()
 LONG = 600  # characters of an instruction or of a scorer's words; pairs.jsonl has all of them
 _PLOTS = 60  # categories with a plot of their own
 
@@ -29,7 +30,7 @@ def render(
     """The whole page. Nothing is loaded from elsewhere, and no text of the benchmark or of a model is markup."""
     numbers = {name: place for place, name in enumerate(data["categories"])}
     return Template(_TEMPLATE.read_text()).substitute(
-        style=STYLE.read_text() + _filters(numbers.values()),
+        style=STYLE + _filters(numbers.values()),
         title=escape(data["title"]),
         facts=bullets(text.facts(data)),
         doubt=escape(data["doubt"]),

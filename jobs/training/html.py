@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
+STYLE = Path(__file__).with_name("page.css").read_text()  # light and dark, on paper and on a phone
 _DIFFERENCE = re.compile(r"[+-]\d+\.?\d*")
 _WORD = re.compile(r"(?!not known)[^\W\d]")  # what begins with a letter
 
@@ -18,11 +20,11 @@ def bullets(lines: Sequence[str]) -> str:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] = (), notable: float | None = None
 ) -> str:
-    """A table in a box that scrolls by itself; rows that are `marked` have the class "front", columns of words "words".
+    """A table in a box that scrolls by itself; rows that are `marked` have the class "front", columns of texts "words".
 
     notable: a cell like "+2.5" has the class "better" or "worse" from this difference on.
     """
-    words = [any(_WORD.match(row[place]) for row in rows) for place in range(len(columns))]
+    words = [place > 0 and any(_WORD.match(row[place]) for row in rows) for place in range(len(columns))]
     head = "".join(
         f'<th scope="col"{_class(w and "words")}>{escape(c)}</th>' for c, w in zip(columns, words, strict=True)
     )
