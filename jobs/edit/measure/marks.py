@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from jobs.edit.asked import Vignette, Write
 from jobs.edit.measure.finding import Finding, adherence
-from jobs.edit.measure.tone import luma
+from jobs.edit.measure.tone import largest, luma
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -39,7 +39,7 @@ class Marks:
 
 def marks(expected: Floats, edited: Floats, inside: Mask | None) -> Marks:
     """expected: the original as the rest of the instruction made it, (height, width, 3)."""
-    mask = np.abs(edited - expected).max(axis=2) > _CHANGED
+    mask = largest(np.abs(edited - expected)) > _CHANGED
     if inside is not None:
         mask &= ndimage.binary_erosion(inside, iterations=2)
     return Marks(mask, edited)
@@ -73,21 +73,29 @@ def written(found: Marks, operation: Write) -> Finding:
 
 
 def _shaped(mask: Mask, text: str) -> float:
-    """How well the extent, the number of separate strokes and their density fit a line of so many letters."""
+    """How well the extent, the number of separate strokes and their density fit a line of these letters."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     high, wide = float(rows[-1] - rows[0] + 1), float(columns[-1] - columns[0] + 1)
     letters = [letter for letter in text if not letter.isspace()]
-    full = sum(1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.62 for letter in letters)
-    spaces = 0.35 * (len(text) - len(letters))
-    tall = any(letter in "gjpqy" or letter > "⺀" for letter in text)
-    expected = (full + spaces) / (0.95 if tall else 0.75)
-    extent = _alike(wide / high, expected, 1.7)
-    labels, strokes = ndimage.label(mask, np.ones((3, 3)))
-    sizes = np.bincount(labels.ravel())[1:]
-    strokes = int((sizes >= max(2, 0.1 * np.median(sizes))).sum()) if strokes else 0
-    pieces = _alike(strokes, len(letters), 2.5)
+    low = all(letter in "acemnorsuvwxz" for letter in letters)
+    tall = any(letter in "gjpqy" or letter > "⺀" for letter in letters)
+    line = 0.95 if tall else 0.56 if low else 0.75  # of the font's size
+    extent = 1.0 if len(letters) == 1 else _alike(wide / high, sum(map(_width, text)) / line, 1.4)
+    pieces = 1.0
+    if high >= 12:  # smaller letters run together
+        labels, found = ndimage.label(mask, np.ones((3, 3)))
+        sizes = np.bincount(labels.ravel())[1:]
+        dots = sum(letter in "ij:;!?%" for letter in letters)
+        pieces = _alike(int((sizes >= 2).sum()), len(letters) + dots, 1.6) if found else 0.0
     filled = float(mask.sum()) / (high * wide)
     return extent * pieces * (1.0 if filled < 0.75 or len(letters) < 2 else 0.3)  # a filled box is no text
+
+
+def _width(letter: str) -> float:
+    """Of a letter in a usual sans serif, as a share of the font's size."""
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 1.0
+    return 0.32 if letter in " iljtfrI.,:;'!|()[]1" else 0.92 if letter in "mwMW@%" else 0.6
 
 
 def _alike(found: float, expected: float, tolerance: float) -> float:

@@ -21,6 +21,7 @@ from jobs.edit.measure.finding import Finding, Unmeasurable, adherence, ratio
 
 Floats = NDArray[np.float32]
 Chroma = NDArray[np.complex64]
+Mask = NDArray[np.bool_]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _PLANE = np.array([1, complex(-0.5, math.sqrt(0.75)), complex(-0.5, -math.sqrt(0.75))], np.complex64)
@@ -36,6 +37,16 @@ def luma(pixels: Floats) -> Floats:
 def chroma(pixels: Floats) -> Chroma:
     """(..., 3) -> (...)."""
     return pixels.astype(np.complex64) @ _PLANE
+
+
+def largest(pixels: Floats) -> Floats:
+    """Of the three channels, (..., 3) -> (...); several times as fast as max(axis=-1)."""
+    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+
+
+def unclipped(pixels: Floats) -> Mask:
+    """Where no channel is at an end of its range, (..., 3) -> (...)."""
+    return np.asarray(largest(np.abs(pixels - 127.5)) < 126)
 
 
 @dataclass(frozen=True)
@@ -58,12 +69,10 @@ def fit(before: Floats, after: Floats) -> Line:
 
 
 class Tone:
-    """What became of the pixels `before`; both (n, 3) in 0-255."""
+    """What became of the pixels `before`; both (n, 3) in 0-255. `free`: those that are not clipped, nor were averaged
+    with such."""
 
-    def __init__(self, before: Floats, after: Floats, operations: Sequence[Operation]) -> None:
-        free: NDArray[np.bool_] = np.all((after > 1.5) & (after < 253.5), axis=1)
-        if free.sum() < max(50, 0.05 * len(after)):
-            free = np.ones(len(after), np.bool_)
+    def __init__(self, before: Floats, after: Floats, free: Mask, operations: Sequence[Operation]) -> None:
         self.operations = operations
         self.before, self.after = before[free], after[free]
         self.lumas, self.new_lumas = luma(self.before), luma(self.after)
@@ -73,6 +82,7 @@ class Tone:
         self.chroma, self.new_chroma = chroma(self.before), chroma(self.after)
         self.all_chroma, self.all_new_chroma = chroma(before), chroma(after)
         self.colourful = float(np.abs(self.all_chroma).mean())
+        self.lumas_of_all = luma(before)
 
     def finding(self, place: int) -> Finding | None:
         """None for an operation that is not measured here. Raises Unmeasurable."""
@@ -141,9 +151,7 @@ class Tone:
         left = float(np.abs(self.new_chroma - brown * new).mean())
         towards = float((brown / _BROWN).real) - abs(float((brown / _BROWN).imag))
         gone = 1 - left / spread if spread > _LITTLE else 1.0
-        share = min(gone, towards / 0.22)
-        if spread <= _LITTLE:  # a gray original: what it had of brown before does not count
-            share = towards / 0.22
+        share = min(gone, towards / 0.22 if gone > 0.1 else 0.0)  # a picture may be brown, or blue, by nature
         words = (
             f"{min(max(gone, 0), 1):.0%} of its own colours are gone and it is {'' if towards > 0.12 else 'not '}brown"
         )
@@ -171,11 +179,17 @@ class Tone:
     def tint(self, operation: asked.Tint, place: int) -> tuple[float, str]:
         gain = abs(self.line.slope) if self.has(asked.Light, asked.Contrast) else 1.0
         base = 0j if self.has(asked.Grayscale, asked.Sepia) else gain * complex(self.all_chroma.mean())
-        towards = complex(chroma(np.array(operation.colour, np.float32))) - base
+        colour = complex(chroma(np.array(operation.colour, np.float32)))
+        towards = colour - base
+        way = towards / abs(towards)
         moved = complex(self.all_new_chroma.mean()) - base
-        along = (moved * towards.conjugate()).real / abs(towards)
-        across = abs((moved * towards.conjugate()).imag) / abs(towards)
-        share = (along - 0.5 * across) / (abs(towards) * operation.strength)
+        along, across = (moved / way).real, abs((moved / way).imag)
+        # painted over with the colour itself, or with that colour as dark and light as the picture is: both are right
+        room = float(np.minimum(self.lumas_of_all, 255 - self.lumas_of_all).mean()) / 127.5
+        most = operation.strength * abs(towards)
+        least = operation.strength * max(((colour * room - base) / way).real, 0.1 * abs(towards))
+        reached = along - 0.5 * across
+        share = reached / least if reached < least else max(1.0, reached / most)
         words = f"colours moved by {abs(moved):.0f} levels, {_how(along, across)} the colour asked for"
         return share, words if abs(moved) > 1.5 else "colours stayed as they were"
 
@@ -190,29 +204,23 @@ class Tone:
 
 
 def posterized(before: Floats, after: Floats, operation: asked.Posterize) -> Finding:
-    """From the full pictures, (n, 3): on how few values a channel's pixels gather, by its histogram in 64 bins."""
+    """From the full pictures, (n, 3): how far apart the values lie that a channel's pixels have."""
     had, has = _levels(before), _levels(after)
     if had <= 1.3 * operation.levels:
         raise Unmeasurable(f"the original has only about {had:.0f} levels: {operation.words!r} cannot be measured")
-    # a posterized channel need not use all of its levels
-    share = (
-        1.0
-        if 1 < has <= operation.levels + 0.5 and had > has
-        else math.log(had / has) / math.log(had / operation.levels)
-    )
-    band = (0.55, 1.8) if operation.loose else (0.75, 1.35)
-    return Finding(
-        adherence(share, band=band), f"about {has:.0f} levels a channel ({operation.levels} asked, {had:.0f} before)"
-    )
+    share = math.log(had / has) / math.log(had / operation.levels)
+    words = f"about {has:.0f} levels a channel ({operation.levels} asked, {had:.0f} before)"
+    return Finding(adherence(share, band=(0.55, 1.4) if operation.loose else (0.85, 1.05)), words)
 
 
 def _levels(pixels: Floats) -> float:
-    """How many bins of 4 levels hold 95 % of a channel's pixels, on average over the channels."""
+    """How many levels a channel's whole range would have, by the bins of 4 values in use between its ends; median."""
     counts = []
     for channel in np.moveaxis(pixels, -1, 0):
-        bins = np.sort(np.bincount(channel.astype(np.intp) >> 2, minlength=64))[::-1]
-        counts.append(1 + int(np.searchsorted(np.cumsum(bins), 0.95 * channel.size)))
-    return float(np.mean(counts))
+        used = np.flatnonzero(np.bincount(channel.astype(np.intp) >> 2, minlength=64) > 0.002 * channel.size)
+        if len(used) > 1:
+            counts.append(1 + (len(used) - 1) * 63 / (used[-1] - used[0]))
+    return float(np.median(counts)) if counts else 1.0
 
 
 def _change(factor: float) -> str:
