@@ -181,7 +181,7 @@ def told(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pairs", type=int, default=6, help="of each of the five categories")
+    parser.add_argument("--pairs", type=int, default=4, help="of each of the five categories")
     parser.add_argument("--mixed-pairs", type=int, default=5, help="of each category, of each of the three runs")
     parser.add_argument("--budget-s", type=float, default=10.0, help="GRISTMILL_AFFINITY_SECONDS of the mixed case")
     options = parser.parse_args()
