@@ -105,6 +105,15 @@ class ArtifactStore:
             self._download(f"{self.root}/{digest}", target, digest)
         return target
 
+    def forget(self, digest: str) -> None:
+        """Remove this machine's copy of an artifact that was downloaded; where the store is a folder there is none."""
+        _check(digest)
+        if not self.local and (place := self._cache / digest).exists():
+            condemned = self._cache / f".{uuid4().hex}"
+            with suppress(OSError):  # another process was first
+                place.rename(condemned)
+                shutil.rmtree(condemned)
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder of this machine to write what is to be stored in; gone at the end. Raises NoSpace when it is full.

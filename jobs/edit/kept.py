@@ -40,6 +40,21 @@ def store(ctx: Context, folder: Path, write: Callable[[Session, str | None], T])
     return done
 
 
-def open_image(store: ArtifactStore, place: dict[str, Any]) -> Image:
-    """The image at {artifact, file}, in RGB."""
-    return images.decode((store.fetch(place["artifact"]) / place["file"]).read_bytes())[0]
+class Images:
+    """Some pairs' images, read one at a time; of a remote store this machine has a copy until `forget`."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._folders: dict[str, Path] = {}
+
+    def open(self, place: dict[str, Any]) -> Image:
+        """The image at {artifact, file}, in RGB."""
+        digest = place["artifact"]
+        if digest not in self._folders:
+            self._folders[digest] = self._store.fetch(digest)
+        return images.decode((self._folders[digest] / place["file"]).read_bytes())[0]
+
+    def forget(self) -> None:
+        """Remove the copies: the images of ten thousand pairs would fill a worker's disk."""
+        while self._folders:
+            self._store.forget(self._folders.popitem()[0])

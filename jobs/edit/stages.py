@@ -74,6 +74,7 @@ def _run(ctx: Context, params: Batch, stages: Sequence[_Stage[Any, Any, Any]]) -
             left = edit.waiting(session, params.run, params.batch, stage.name)
         if left:  # else without loading a model: nothing may be left, by an earlier attempt or evaluation
             stage.work(left, told, last=number == len(stages) - 1)
+            stage.images.forget()
     return told
 
 
@@ -94,6 +95,7 @@ class _Stage(ABC, Generic[A, Q, R]):
     def __init__(self, ctx: Context, run: EditRun, config: Config, charged: int) -> None:
         """charged: attempts of the job; after the first, whose process may have died of a pair, each is done alone."""
         self.ctx, self.run, self.config, self.charged = ctx, run, config, charged
+        self.images = kept.Images(ctx.store)
 
     @abstractmethod
     def adapter(self) -> A:
@@ -218,7 +220,7 @@ class _Edit(_Stage[Editor, EditRequest, EditResult]):
     def request(self, pair: EditPair) -> EditRequest:
         system, prompt = self.config.filled("edit", pair)
         return EditRequest(
-            image=kept.open_image(self.ctx.store, pair.original or {}),
+            image=self.images.open(pair.original or {}),
             instruction=pair.instruction, description=pair.description, seed=self.config.seed_of(pair),
             system=system, prompt=prompt,
         )  # fmt: skip
@@ -251,8 +253,8 @@ class _Score(_Stage[Scorer, ScoreRequest, Scored]):
     def request(self, pair: EditPair) -> ScoreRequest:
         system, prompt = self.config.filled("score", pair)
         return ScoreRequest(
-            original=kept.open_image(self.ctx.store, pair.original or {}),
-            edited=kept.open_image(self.ctx.store, pair.edited or {}),
+            original=self.images.open(pair.original or {}),
+            edited=self.images.open(pair.edited or {}),
             instruction=pair.instruction, description=pair.description, system=system, prompt=prompt,
             seed=self.config.seed_of(pair),
         )  # fmt: skip

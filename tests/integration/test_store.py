@@ -65,6 +65,16 @@ def test_what_is_stored_comes_back(store: ArtifactStore, tmp_path: Path) -> None
     assert store.fetch(stored.digest) == fetched
 
 
+def test_a_downloaded_copy_can_be_forgotten_and_fetched_again(store: ArtifactStore, tmp_path: Path) -> None:
+    digest = store.put(made(tmp_path / "model")).digest
+    first = store.fetch(digest)
+
+    store.forget(digest)
+
+    assert first.exists() == store.local
+    assert (store.fetch(digest) / "manifest.json").exists()
+
+
 def test_the_same_content_is_stored_once(store: ArtifactStore, tmp_path: Path) -> None:
     first, second = store.put(made(tmp_path / "a")), store.put(made(tmp_path / "b"))
     other = store.put(made(tmp_path / "c", "different"))
