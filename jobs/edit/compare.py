@@ -13,6 +13,7 @@ from broker.context import Context
 from broker.errors import JobError
 from db import edit, registry
 from db.edit import EditPair, EditRun
+from db.engine import session as read_session
 from db.store import ArtifactError
 from jobs.edit import compare_page, interval
 from jobs.edit.gallery import thumbnails
@@ -25,12 +26,14 @@ KIND = "edit comparison"
 
 def compare(ctx: Context, params: Compare) -> dict[str, Any]:
     """See jobs.edit.tasks.Compare."""
-    with ctx.session() as session:
+    ctx.progress(0, 2, stage="read", message=f"{params.a}, {params.b}")
+    with read_session() as session:  # not the job's own: it would hold its row while thousands of pairs stream by
         first, second = _run(session, params.a), _run(session, params.b)
         if first.id == second.id:
             raise JobError(f"{_named(first)} is named twice: name two runs (`gristmill edit runs`)")
         shared = Shared.read(edit.common(session, first.id, second.id))
     data, most = collect(first, second, shared, params.seed), shared.changed.most()
+    ctx.progress(1, 2, stage="report", message=data["title"])
     before = thumbnails(ctx.store, [one for one, _ in most])
     after = thumbnails(ctx.store, [two for _, two in most])
     with ctx.store.scratch() as folder:
