@@ -1,21 +1,18 @@
-"""Qwen's processors of images and texts, with torchvision and without it."""
+"""Qwen's processors of images and texts, without the part for videos."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from transformers.utils import logging
-from transformers.utils.import_utils import is_torchvision_available
 
 
 def load(stock: Any, place: str, **options: Any) -> Any:
-    """`stock.from_pretrained`, for images and texts only where torchvision is missing.
+    """`stock.from_pretrained`, for images and texts only.
 
-    Without torchvision transformers 5.23 cannot construct them: their slot for videos is checked against a class that
-    only torchvision makes visible (transformers issues 48558, 43986). Images themselves need Pillow only.
+    Without torchvision transformers 5.23 cannot construct the stock ones: their slot for videos is checked against a
+    class that only torchvision makes visible (transformers issues 48558, 43986). Images themselves need Pillow only.
     """
-    if is_torchvision_available():
-        return stock.from_pretrained(place, **options)
     names = classmethod(lambda _: ["image_processor", "tokenizer"])
     image_only: Any = type(f"ImageOnly{stock.__name__}", (stock,), {"get_attributes": names})
     return image_only.from_pretrained(place, **options)
