@@ -3,8 +3,9 @@
 Two workers of one process each, for all queues, are killed with SIGKILL, with all their processes, and replaced: one
 kill while the benchmark is taken in, the others spread over edits and scores. peak_mb is the largest memory that a
 single process had (a worker's parent, its pool's process with the model, or with the evaluation's own job), sampled
-each quarter of a second; Postgres and Redis aside. Exactly once is counted in the rows.
-Last line: {"pairs": …, "edited_once": …, "scored_once": …, "kills": …, "peak_mb": …, "pairs_per_s": …}.
+each quarter of a second; Postgres and Redis aside. Exactly once is counted in the rows; `failed` are pairs that the
+scorer says it cannot measure, such as the sharpness of an even sky: they are edited once and have no score.
+Last line: {"pairs": …, "edited_once": …, "scored_once": …, "failed": …, "kills": …, "peak_mb": …, "pairs_per_s": …}.
 """
 
 import argparse
@@ -125,10 +126,13 @@ def storm(home: Path, pairs: int, kills: int, seed: int) -> dict[str, Any]:
             relay.stop()
     state = row(job.id)
     say(f"{state.state} in {took:.0f} s: {json.dumps(state.result or state.error)[:600]}")
-    say(f"all workers' processes together: {memory.together_mb:.0f} MB")
-    once = {name: count(f"state = 'scored' AND {name} = 1") for name in ("edits", "scores")}
+    say(f"all workers' processes together: {memory.together_mb:.0f} MB; of the workers' time {spent()}")
+    if failed := count("state = 'failed'"):
+        say(f"{failed} failed, the first: {first_failure()}")
+    once = {name: count(f"{name} = 1") for name in ("edits", "scores")}
     return {
-        "pairs": asked, "edited_once": once["edits"], "scored_once": once["scores"], "kills": crew.kills,
+        "pairs": asked, "edited_once": once["edits"], "scored_once": once["scores"],
+        "failed": count("state = 'failed'"), "kills": crew.kills,
         "peak_mb": round(memory.peak_mb), "pairs_per_s": round(asked / took, 1),
     }  # fmt: skip
 
@@ -151,6 +155,29 @@ def count(condition: str) -> int:
 
     with autocommit() as connection:
         return int(connection.execute(text(f"SELECT count(*) FROM edit_pair WHERE {condition}")).scalar_one())
+
+
+def first_failure() -> str:
+    from db.engine import autocommit
+
+    failed = (
+        "SELECT category, pair_id, instruction, error FROM edit_pair WHERE state = 'failed' ORDER BY position LIMIT 1"
+    )
+    with autocommit() as connection:
+        return "; ".join(connection.execute(text(failed)).one())
+
+
+def spent() -> str:
+    """For how long jobs of each kind ran, and how often one was started."""
+    from db.engine import autocommit
+
+    kinds = text(
+        "SELECT kind, count(*), sum(took_s) FROM job_event e JOIN job ON job.id = e.job_id "
+        "WHERE from_state = 'STARTED' GROUP BY kind ORDER BY kind"
+    )
+    with autocommit() as connection:
+        found = connection.execute(kinds).all()
+    return ", ".join(f"{seconds:.0f} s in {number:,} runs of {kind}" for kind, number, seconds in found)
 
 
 def wait_until(holds: Callable[[], bool], job_id: str) -> bool:
