@@ -3,11 +3,14 @@
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from broker.errors import JobError
 from db.engine import session
+from db.job import JobEvent
+from db.residency import ModelEvent
 from jobs.edit import gallery, report
 from tests.integration.edit.evaluated import HOSTILE, pictures, run, store
 
@@ -104,6 +107,26 @@ def test_a_run_without_a_single_score_has_a_report_too(tmp_path: Path) -> None:
     assert "No pair has a score." in (tmp_path / "index.html").read_text()
 
 
+def test_it_says_which_models_moved_and_what_the_run_survived(tmp_path: Path) -> None:
+    job = UUID(int=1)
+    found = run({"light": [1.0]}, jobs=[job, UUID(int=2)])
+    with session() as opened:
+        for model, event in (("editor", "load"), ("editor", "drop"), ("scorer", "load")):
+            opened.add(ModelEvent(job_id=job, root_id=job, process=1, model=model, event=event, seconds=2, bytes=10**9))
+            opened.flush()
+        for cause in ("WorkerLost", "WorkerLost", "JobError"):
+            opened.add(JobEvent(job_id=job, to_state="RETRY", attempt=1, cause=cause))
+
+    with session() as opened:
+        short = report.write(opened, store(), found, tmp_path)
+
+    assert (short["loads"], short["switches"], short["load_s"]) == (2, 1, 4.0)
+    text = (tmp_path / "report.md").read_text()
+    assert "2 loads, 1 switch, 2.0 GB moved, 4.0 s" in text
+    assert "- 2 jobs carried it on, one after the other" in text
+    assert "- a worker was lost 2 times" in text
+
+
 def test_a_run_that_there_is_not_is_named(tmp_path: Path) -> None:
     with session() as opened, pytest.raises(JobError, match="there is no run"):
-        report.write(opened, store(), report.UUID(int=7), tmp_path)
+        report.write(opened, store(), UUID(int=7), tmp_path)
