@@ -74,8 +74,8 @@ def evaluated(configs: Sequence[Path], pairs: int) -> dict[str, Any]:
     from jobs.edit.tasks import evaluate
 
     results = [evaluate.submit(config=str(each)).get(timeout=LIMIT_S) for each in configs]
-    if (scored := sum(each["scored"] for each in results)) != pairs:
-        raise RuntimeError(f"{scored} of {pairs} pairs have a score")
+    if (done := sum(each["scored"] + each["failed"] for each in results)) != pairs:
+        raise RuntimeError(f"{done} of {pairs} pairs were done")
     return recorded([each["run"] for each in results])
 
 
