@@ -44,6 +44,8 @@ class Baseline:
 
     def log_probs(self, texts: Sequence[str]) -> Array:
         """(N, C) float32; a class that the texts it learned from did not have is nearly impossible."""
+        if not texts:  # scikit-learn refuses none
+            return np.empty((0, self.classes), dtype=np.float32)
         return _log_probs(self._regression, self._vectors.transform(_cut(texts)), self.classes)
 
     @cached_property

@@ -36,6 +36,13 @@ def test_a_class_without_texts_is_nearly_impossible() -> None:
     assert (found[:, [1, 3]] < -10).all()
 
 
+def test_of_no_texts_it_says_nothing() -> None:
+    data = tiny.dataset()
+
+    # as an ensemble asks where there are no texts without labels
+    assert baseline.fit(data.train.texts, data.train.labels, 2).log_probs([]).shape == (0, 2)
+
+
 def test_crossed_log_probabilities_come_from_models_that_did_not_see_the_text() -> None:
     texts = [f"{number:03d}" for number in range(60)]  # nothing to learn but by heart
     labels = np.random.default_rng(0).integers(0, 2, 60)
