@@ -71,6 +71,8 @@ class Difference(_Traced, Scorer):
                 return Scored(None, words="well, hm", error="the answer holds no number", unparsable=True)
             case "exaggerate":
                 return Scored(1000.0)
+            case "babble":
+                return Scored("nine")  # type: ignore[arg-type]
         means = [each.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)) for each in (asked.original, asked.edited)]
         score = sum(abs(a - b) for a, b in zip(*means, strict=True)) / (3 * 25.5)
         return Scored(score, {"difference": score}, f"{score:.1f}: {asked.prompt}")

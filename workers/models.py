@@ -97,23 +97,39 @@ class ResidentModels:
                 return
             # What declares no memory makes room for nothing but its place.
             heavy = [name for name in here if self._models[name].bytes] if len(here) < self._capacity else here
-            self._put_out(heavy[0], record)
+            self._put_out(heavy[0], key, record)
 
-    def _put_out(self, key: str, record: Record) -> None:
-        found = self._models.pop(key)  # whatever goes wrong from here on, it is not used again
-        if self._host_has_room(found.bytes) and (offload := getattr(found.model, "offload", None)):
+    def _put_out(self, key: str, coming: str, record: Record) -> None:
+        found = self._models[key]
+        offload = getattr(found.model, "offload", None)
+        if offload and self._host_has_room(found.bytes, coming, record):
+            del self._models[key]  # if it cannot be moved whole, it is not used again
             began = time.perf_counter()
             if offload():
                 self._models[key] = replace(found, on_device=False)
                 record(key, "offload", time.perf_counter() - began, found.bytes)
                 return
+            self._models[key] = found
+        del found, offload
+        self._drop(key, record)
+
+    def _host_has_room(self, wanted: int, coming: str, record: Record) -> bool:
+        """Whether it can be moved to the host; the longest unused there goes for it, but not the one coming back."""
+        most = self._limits().host
+        while wanted <= most and wanted:
+            moved = {name: each.bytes for name, each in self._models.items() if not each.on_device}
+            if sum(moved.values()) + wanted <= most:
+                return True
+            if not (others := [name for name in moved if name != coming]):
+                return False
+            self._drop(others[0], record)
+        return False
+
+    def _drop(self, key: str, record: Record) -> None:
+        found = self._models.pop(key)
         self._timed(key, "drop", found.bytes, getattr(found.model, "unload", _nothing), record)
         del found
         gc.collect()  # models are full of cycles, and the next one needs the room now
-
-    def _host_has_room(self, wanted: int) -> bool:
-        moved = sum(each.bytes for each in self._models.values() if not each.on_device)
-        return bool(wanted) and moved + wanted <= self._limits().host
 
     @staticmethod
     def _timed(key: str, event: Event, size: int, work: Callable[[], T], record: Record) -> T:

@@ -1,53 +1,34 @@
-"""The two stages of an evaluation, each a job over some of its pairs: edit by one model, score by another.
-
-Each call of a model ends with its rows committed, so that what a killed worker leaves undone is the call in hand.
-"""
+"""The two stages of an evaluation, each a job over some of its pairs: edit by one model, score by another."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import sys
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import structlog
 from sqlalchemy.orm import Session
 
 from broker.context import Context
-from broker.errors import HandedOver, JobError, summary
+from broker.errors import JobError
 from db import edit
 from db.edit import EditPair, EditRun
-from db.edit import Stage as Name
 from db.job import Job
-from jobs.edit import images, kept
+from jobs.edit import images
 from jobs.edit.adapters import resolve
-from jobs.edit.adapters.base import Adapter, Editor, EditRequest, EditResult, Scored, Scorer, ScoreRequest
+from jobs.edit.adapters.base import Editor, EditRequest, EditResult, Scored, Scorer, ScoreRequest
 from jobs.edit.config import Config
+from jobs.edit.stage import Done, Stage
 from jobs.edit.tasks import Batch
-from jobs.training import device, memory
-from jobs.training.memory import OutOfMemory
-
-log = structlog.get_logger()
 
 _WORDS_CHARACTERS = 10_000
-_LOADS = 3  # attempts at a model that cannot be loaded; there are more for pairs that kill their process
-_TRIES_ALONE = 2  # a pair whose process died so often while it alone was being done is not tried again
-
-A = TypeVar("A", bound=Adapter)
-Q = TypeVar("Q")
-R = TypeVar("R")
 
 
 def edit_batch(ctx: Context, params: Batch) -> dict[str, Any]:
     """Edit what is left to edit of a batch; in a run of one stage, score it as well."""
     run, config, charged = _read(ctx, params)
-    stages: list[_Stage[Any, Any, Any]] = [_Edit(ctx, run, config, charged)]
+    stages: list[Stage[Any, Any, Any]] = [_Edit(ctx, run, config, charged)]
     return _run(ctx, params, stages + [_Score(ctx, run, config, charged)] * (config.stages == "one"))
 
 
@@ -67,7 +48,7 @@ def _read(ctx: Context, params: Batch) -> tuple[EditRun, Config, int]:
     return run, Config.model_validate(run.config), charged
 
 
-def _run(ctx: Context, params: Batch, stages: Sequence[_Stage[Any, Any, Any]]) -> dict[str, Any]:
+def _run(ctx: Context, params: Batch, stages: Sequence[Stage[Any, Any, Any]]) -> dict[str, Any]:
     told: dict[str, Any] = {"batch": params.batch}
     for number, stage in enumerate(stages):
         with ctx.session() as session:
@@ -78,144 +59,11 @@ def _run(ctx: Context, params: Batch, stages: Sequence[_Stage[Any, Any, Any]]) -
     return told
 
 
-@dataclass(frozen=True)
-class _Done(Generic[R]):
-    """What a model made of a pair, or an error; and its share of the time that its call took."""
-
-    pair: EditPair
-    answer: R
-    seconds: float
-
-
-class _Stage(ABC, Generic[A, Q, R]):
-    """What both stages have in common: how pairs go through a model, and into their rows."""
-
-    name: Name
-
-    def __init__(self, ctx: Context, run: EditRun, config: Config, charged: int) -> None:
-        """charged: attempts of the job; after the first, whose process may have died of a pair, each is done alone."""
-        self.ctx, self.run, self.config, self.charged = ctx, run, config, charged
-        self.images = kept.Images(ctx.store)
-
-    @abstractmethod
-    def adapter(self) -> A:
-        """Not loaded yet."""
-
-    @abstractmethod
-    def request(self, pair: EditPair) -> Q:
-        """What the model is asked about a pair, with its images opened."""
-
-    @abstractmethod
-    def ask(self, model: A) -> Callable[[Sequence[Q]], list[R]]:
-        """The model's method."""
-
-    @abstractmethod
-    def failed(self, reason: str) -> R:
-        """What stands for an answer that the model did not give."""
-
-    @abstractmethod
-    def row(self, done: _Done[R], folder: Path) -> dict[str, Any]:
-        """What is recorded of a pair, but for the names of files: {error, …}."""
-
-    @abstractmethod
-    def put(self, session: Session, rows: Sequence[dict[str, Any]]) -> None:
-        """Write the rows."""
-
-    def work(self, pairs: Sequence[EditPair], told: dict[str, Any], *, last: bool) -> None:
-        """These pairs, a call of the model at a time, each recorded before the next.
-
-        last: with the last of them the job ends. Interrupted between two calls when it is cancelled, or handed over.
-        """
-        model, key = self._resident()
-        # A model that is loaded and has not needed torch computes on the host: it is not to pay for torch's import.
-        where = device.resolve(model.device) if "torch" in sys.modules else device.HOST
-        sizes = memory.batcher(self.ctx, key, where)
-        lonely = self.charged > 1
-        size = 1 if lonely else self.config.batch.edit if self.name == "edit" else self.config.batch.score
-        left, total, errors = list(pairs), len(pairs), 0
-        while left:
-            self.ctx.progress(total - len(left), total, stage=self.name)
-            if self.ctx.stopping:
-                raise HandedOver(f"{self.ctx.job_id} goes on elsewhere: its worker is being stopped")
-            if lonely and self._deadly(left[0]):
-                reason = f"its process died {_TRIES_ALONE} times while this pair alone was in the {self.name} stage"
-                done = [_Done(left[0], self.failed(reason), 0.0)]
-            else:
-                try:
-                    done = next(sizes.run(lambda part: self._asked(model, part), left, size))
-                except OutOfMemory as error:
-                    done = [_Done(left[0], self.failed(str(error)), 0.0)]
-            left = left[len(done) :]
-            errors += self._record(done, told | {self.name: {"pairs": total, "failed": errors}}, last and not left)
-        told[self.name] = {"pairs": total, "failed": errors}
-
-    def _resident(self) -> tuple[A, str]:
-        adapter = self.adapter()
-
-        def load() -> A:
-            adapter.load()
-            return adapter
-
-        spec = self.config.row()["editor" if self.name == "edit" else "scorer"]
-        parameters = json.dumps(spec["parameters"], sort_keys=True)
-        key = spec["class"] + (f" {hashlib.sha256(parameters.encode()).hexdigest()[:8]}" if spec["parameters"] else "")
-        try:
-            return self.ctx.models.get(key, load, adapter.memory_bytes), key
-        except Exception as error:
-            if isinstance(error, JobError) or self.charged < _LOADS:
-                raise
-            raise JobError(f"{adapter.name} cannot be loaded: {summary(error)}") from error
-
-    def _deadly(self, pair: EditPair) -> bool:
-        with self.ctx.session() as session:
-            return edit.begin_alone(session, pair) > _TRIES_ALONE
-
-    def _asked(self, model: A, part: Sequence[EditPair]) -> list[_Done[R]]:
-        """The model's answers about these pairs. Their images are in memory for as long as this takes."""
-        began = time.perf_counter()
-        answers = self._answers(self.ask(model), [self.request(pair) for pair in part])
-        each_s = (time.perf_counter() - began) / len(part)
-        return [_Done(pair, answer, each_s) for pair, answer in zip(part, answers, strict=True)]
-
-    def _answers(self, ask: Callable[[Sequence[Q]], list[R]], requests: list[Q]) -> list[R]:
-        """An exception may be any one's fault: then each is asked alone, and the one that fails again has failed."""
-        try:
-            answers = list(ask(requests))
-            if len(answers) != len(requests):
-                raise JobError(f"the adapter gave {len(answers)} answers to {len(requests)} requests: give one to each")
-            return answers
-        except Exception as error:  # an adapter is anybody's code, and must not end the run
-            if memory.ran_out(error):
-                raise
-            if len(requests) == 1:
-                return [self.failed(f"{type(error).__name__}: {summary(error)}")]
-            log.warning("edit_call_failed", stage=self.name, pairs=len(requests), reason=summary(error))
-        return [answer for each in requests for answer in self._answers(ask, [each])]
-
-    def _record(self, done: Sequence[_Done[R]], told: dict[str, Any], ends: bool) -> int:
-        """Images into the store, rows into Postgres, and with the last ones the job's success; returns the failures."""
-        with self.ctx.store.scratch() as folder:
-            names = [{"category": each.pair.category, "pair_id": each.pair.pair_id} for each in done]
-            rows = [name | self.row(each, folder) for name, each in zip(names, done, strict=True)]
-            failures = sum(row["error"] is not None for row in rows)
-
-            def write(session: Session, digest: str | None) -> None:
-                placed = [row | {"edited": row["edited"] | {"artifact": digest}} if row.get("edited") else row
-                          for row in rows]  # fmt: skip
-                self.put(session, placed)
-                if ends:
-                    told[self.name]["failed"] += failures
-                    self.ctx.finish(told)
-
-            kept.store(self.ctx, folder, write)
-        return failures
-
-
-class _Edit(_Stage[Editor, EditRequest, EditResult]):
-    name = "edit"
+class _Edit(Stage[Editor, EditRequest, EditResult]):
+    name, role = "edit", "editor"
 
     def adapter(self) -> Editor:
-        return resolve.editor(self.config.row()["editor"], self.ctx.device)
+        return resolve.editor(self.spec, self.ctx.device)
 
     def request(self, pair: EditPair) -> EditRequest:
         system, prompt = self.config.filled("edit", pair)
@@ -228,10 +76,13 @@ class _Edit(_Stage[Editor, EditRequest, EditResult]):
     def ask(self, model: Editor) -> Callable[[Sequence[EditRequest]], list[EditResult]]:
         return model.edit_batch
 
+    def checked(self, answer: EditResult) -> EditResult:
+        return answer if answer.image is None else replace(answer, image=answer.image.convert("RGB"))
+
     def failed(self, reason: str) -> EditResult:
         return EditResult(None, reason)
 
-    def row(self, done: _Done[EditResult], folder: Path) -> dict[str, Any]:
+    def row(self, done: Done[EditResult], folder: Path) -> dict[str, Any]:
         image, error = done.answer.image, done.answer.error
         if image is None:
             return {"edited": None, "error": error or "the editor gave no image", "seconds": done.seconds}
@@ -244,11 +95,11 @@ class _Edit(_Stage[Editor, EditRequest, EditResult]):
         edit.put_edits(session, self.run.id, rows)
 
 
-class _Score(_Stage[Scorer, ScoreRequest, Scored]):
-    name = "score"
+class _Score(Stage[Scorer, ScoreRequest, Scored]):
+    name, role = "score", "scorer"
 
     def adapter(self) -> Scorer:
-        return resolve.scorer(self.config.row()["scorer"], self.ctx.device)
+        return resolve.scorer(self.spec, self.ctx.device)
 
     def request(self, pair: EditPair) -> ScoreRequest:
         system, prompt = self.config.filled("score", pair)
@@ -262,10 +113,15 @@ class _Score(_Stage[Scorer, ScoreRequest, Scored]):
     def ask(self, model: Scorer) -> Callable[[Sequence[ScoreRequest]], list[Scored]]:
         return model.score_batch
 
+    def checked(self, answer: Scored) -> Scored:
+        score = None if answer.score is None else float(answer.score)  # NumPy's numbers are no JSON
+        parts = {str(name): float(value) for name, value in answer.parts.items()}
+        return replace(answer, score=score, parts=parts, words=str(answer.words))
+
     def failed(self, reason: str) -> Scored:
         return Scored(None, error=reason)
 
-    def row(self, done: _Done[Scored], folder: Path) -> dict[str, Any]:
+    def row(self, done: Done[Scored], folder: Path) -> dict[str, Any]:
         answer, (low, high) = done.answer, self.run.scorer["scale"]
         score, error = answer.score, answer.error
         if score is not None and not low <= score <= high:  # nor is NaN
@@ -274,7 +130,7 @@ class _Score(_Stage[Scorer, ScoreRequest, Scored]):
             error = f"unparsable: {error or 'the answer holds no score'}"
         elif score is None:
             error = error or "the scorer gave no score"
-        parts = {name: float(value) for name, value in answer.parts.items() if math.isfinite(value)}
+        parts = {name: value for name, value in answer.parts.items() if math.isfinite(value)}
         words = answer.words[:_WORDS_CHARACTERS]
         return {"score": score, "parts": parts, "words": words, "error": error, "seconds": done.seconds}
 

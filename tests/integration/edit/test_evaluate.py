@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_pair_is_recorded_and_the_others_go_on(write: Write
             "image": square()}) | how
         for name, how in broken.items()
     ]  # fmt: skip
-    config = write({"a": given + pairs("good", "x", "refuse", "raise", "mumble", "exaggerate", "y")})
+    config = write({"a": given + pairs("good", "x", "refuse", "raise", "mumble", "exaggerate", "y", "babble")})
 
     result = run(evaluate, config=str(config))
 
@@ -137,13 +137,14 @@ def test_what_is_wrong_with_a_pair_is_recorded_and_the_others_go_on(write: Write
     assert found["good2"] == "failed: ValueError: a bad pixel"
     assert found["good3"] == "failed: unparsable: the answer holds no number"
     assert found["good4"] == "failed: unparsable: 1000.0 is not between 0 and 10"
+    assert "could not convert string to float" in found["good6"]
     for name, said in [
         ("truncated", "base64|truncated|decoded"), ("silent", "the instruction|say what"), ("gone", "no such file"),
         ("outside", "leads out of"), ("blank", "or neither"),
     ]:  # fmt: skip
         assert found[name].startswith("failed: ")
         assert any(each in found[name] for each in said.split("|")), found[name]
-    assert (result["scored"], result["failed"], result["unparsable"]) == (2, 9, 2)
+    assert (result["scored"], result["failed"], result["unparsable"]) == (2, 10, 2)
     before = len(trace())
 
     (tmp_path / "gone.png").write_bytes(png("red"))
@@ -151,7 +152,8 @@ def test_what_is_wrong_with_a_pair_is_recorded_and_the_others_go_on(write: Write
 
     # Of what had an edited image only the score; nothing of what was scored.
     assert trace()[before:] == [
-        "edit good1 good2", "edit good1", "edit good2", "edit gone", "score good3 good4", "score gone",
+        "edit good1 good2", "edit good1", "edit good2", "edit gone",
+        "score good3 good4 good6", "score good3", "score good4", "score good6", "score gone",
     ]  # fmt: skip
     assert states()["gone"] == "scored"
     assert (again["run"], again["scored"]) == (result["run"], 3)

@@ -94,6 +94,21 @@ def test_a_model_moves_to_the_host_as_long_as_that_has_room_and_comes_back() -> 
     assert "restore a 60" in pool.log
 
 
+def test_on_the_host_too_the_longest_unused_goes_but_not_the_one_that_is_coming_back() -> None:
+    pool = Pool(device=60, host=120)
+    for name in ("a", "b", "c", "d"):
+        pool.get(name, 60)
+    assert [line for line in pool.log if line.startswith(("offload", "drop"))] == [
+        "offload a 60", "offload b 60", "drop a 60", "offload c 60",
+    ]  # fmt: skip
+
+    pool.log.clear()
+    pool.get("b", 60)
+    assert [line for line in pool.log if line[0] != "c" and " 60" in line] == [
+        "drop c 60", "offload d 60", "restore b 60",
+    ]  # fmt: skip
+
+
 def test_a_model_that_cannot_be_moved_is_dropped() -> None:
     pool = Pool(device=100, host=100)
     pool.get("a", 60, movable=False)
