@@ -1,11 +1,14 @@
 """Resident models: loaded once, and never more of them than there is room for."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from broker.errors import JobError
-from workers.models import Limits, ResidentModels
+from workers import models
+from workers.models import Limits, ModelsOfJob, ResidentModels
 
 
 class Model:
@@ -40,33 +43,33 @@ class Pool:
 
 
 def test_a_model_is_loaded_once() -> None:
-    models, loads = ResidentModels(), []
+    pool, loads = ResidentModels(), []
 
-    first = models.get("a", lambda: loads.append(1) or object())
+    first = pool.get("a", lambda: loads.append(1) or object())
 
-    assert models.get("a", lambda: loads.append(2)) is first
+    assert pool.get("a", lambda: loads.append(2)) is first
     assert loads == [1]
 
 
 def test_the_least_recently_used_goes_before_another_is_loaded() -> None:
-    models, at_load = ResidentModels(capacity=2), []
+    pool, at_load = ResidentModels(capacity=2), []
     for key in ("a", "b", "a", "c"):
-        models.get(key, lambda: at_load.append(len(models)))
+        pool.get(key, lambda: at_load.append(len(pool)))
 
     assert at_load == [0, 1, 1]
     loads: list[str] = []
     for key in ("a", "c", "b"):
-        models.get(key, lambda key=key: loads.append(key))
+        pool.get(key, lambda key=key: loads.append(key))
     assert loads == ["b"]
-    assert len(models) == 2
+    assert len(pool) == 2
 
 
 def test_a_model_that_fails_to_load_is_not_kept() -> None:
-    models = ResidentModels()
+    pool = ResidentModels()
 
     with pytest.raises(OSError, match="truncated"):
-        models.get("a", lambda: (_ for _ in ()).throw(OSError("truncated")))
-    assert models.get("a", lambda: 1) == 1
+        pool.get("a", lambda: (_ for _ in ()).throw(OSError("truncated")))
+    assert pool.get("a", lambda: 1) == 1
 
 
 def test_models_that_fit_together_stay_and_only_as_many_go_as_must() -> None:
@@ -115,6 +118,15 @@ def test_a_model_that_cannot_be_moved_is_dropped() -> None:
     pool.get("b", 60)
 
     assert pool.log == ["load a 60", "a stays", "a unloads", "drop a 60", "load b 60"]
+
+
+def test_a_move_that_cannot_be_recorded_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> Any:
+        raise OperationalError("INSERT", {}, Exception("the server is away"))
+
+    monkeypatch.setattr(models, "autocommit", away)
+
+    assert ModelsOfJob(ResidentModels(), uuid4()).get("a", lambda: 1) == 1
 
 
 def test_a_model_that_can_never_fit_is_refused_and_costs_no_other_its_place() -> None:
