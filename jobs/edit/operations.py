@@ -96,7 +96,10 @@ def _write(image: Image.Image, what: asked.Write) -> Image.Image:
     font = _font(what.text, size)
     wide = font.getlength(what.text)
     if wide > width - 2 * margin:
-        font = _font(what.text, max(5, size * (width - 2 * margin) / wide))
+        size *= (width - 2 * margin) / wide
+        if size < 5:
+            raise ValueError(f"{what.words!r} does not fit on {width} x {height} pixels: shorten the text")
+        font = _font(what.text, size)
     done = image.copy()
     draw = ImageDraw.Draw(done)
     left, top, right, bottom = draw.textbbox((0, 0), what.text, font=font)

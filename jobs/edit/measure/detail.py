@@ -20,9 +20,10 @@ _BINS = 32  # rings of equal width up to 0.5 cycles a pixel
 
 
 class Spectra:
-    """Power by frequency of two pictures in luma, of the same shape, 24 pixels a side or more."""
+    """Power by frequency of two pictures in luma, of the same shape, 16 pixels a side or more."""
 
-    def __init__(self, before: Floats, after: Floats) -> None:
+    def __init__(self, before: Floats, after: Floats, step: float = 1.0) -> None:
+        """step: between two values that the edited picture may have, 1 unless it was posterized."""
         height, width = before.shape
         window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]).astype(np.float32)
         down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
@@ -31,7 +32,7 @@ class Spectra:
         self.count = np.bincount(ring, minlength=_BINS + 1)[1:_BINS]
         self.frequency = (np.arange(1, _BINS) + 0.5) / (2 * _BINS)
         self.before, self.after = (self._power(each, window, ring) for each in (before, after))
-        self.noise = float((window**2).sum()) / 12  # of rounding to 8 bits
+        self.noise = float((window**2).sum()) * step**2 / 12  # of rounding to these steps
 
     def _power(self, values: Floats, window: Floats, ring: NDArray[np.intp]) -> NDArray[np.float64]:
         spectrum = np.abs(np.fft.rfft2((values - values.mean()) * window)) ** 2

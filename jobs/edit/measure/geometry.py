@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ Extent = tuple[float, float]  # width, height
 
 _SIDE = 96  # of the copies that are compared
 _ALIKE = 0.995  # correlation beyond which a picture looks the same turned or not
+_ALMOST = 0.9  # correlation below which a turned picture is looked for in a larger frame, too
 _FOUND = 0.3  # correlation below which it is another picture
 _SHARES = {
     Rotate: (1.0, 0.0, -1.0, 0.5, -0.5, 0.75, 1.25, 1.5, 2.0),
@@ -39,7 +41,13 @@ class Frame:
     size: Extent
     inside: bool = True  # every pixel of the frame is one of the original
 
-    def render(self, image: Image.Image, whole: Extent, size: tuple[int, int]) -> tuple[Image.Image, Mask | None]:
+    def render(
+        self,
+        image: Image.Image,
+        whole: Extent,
+        size: tuple[int, int],
+        by: Image.Resampling = Image.Resampling.BICUBIC,
+    ) -> tuple[Image.Image, Mask | None]:
         """The original in this frame at `size`, and which pixels it has there; None for all.
 
         image: the original or a smaller copy of it; whole: the original's size.
@@ -47,14 +55,14 @@ class Frame:
         scale = np.diag([self.size[0] / size[0], self.size[1] / size[1], 1.0])
         back = np.diag([image.width / whole[0], image.height / whole[1], 1.0])
         matrix = back @ self.matrix @ scale
-        if size == image.size and np.allclose(matrix, np.eye(3), atol=1e-6):
+        if size == image.size and np.abs(matrix - np.eye(3)).max() < 1e-6:
             return image, None
         data = tuple(float(value) for value in matrix[:2].ravel())
         step = math.sqrt(abs(np.linalg.det(matrix)))
         if step > 1.5:  # a transform samples points: what it skips has to be averaged before
             smaller = (max(1, round(image.width / step)), max(1, round(image.height / step)))
-            return self.render(image.resize(smaller, Image.Resampling.BOX), whole, size)
-        done = image.transform(size, Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
+            return self.render(image.resize(smaller, Image.Resampling.BOX), whole, size, by)
+        done = image.transform(size, Image.Transform.AFFINE, data, by)
         if self.inside:
             return done, None
         there = Image.new("L", image.size, 255).transform(size, Image.Transform.AFFINE, data, Image.Resampling.NEAREST)
@@ -75,19 +83,12 @@ def align(original: Image.Image, edited: Image.Image, operations: Sequence[Opera
     inverted = any(isinstance(operation, Invert) for operation in operations)
     comparison = _Comparison(original, edited, operations, inverted)
     asked = dict.fromkeys(places, 1.0)
-    best = asked
     for place in places:
         comparison.told_apart(place, asked)
-    for _ in range(2 if len(places) > 1 else 1):
-        before = best
-        for place in places:
-            shares = _SHARES[type(operations[place])]
-            tries = [{**best, place: share} for share in shares if _makes_sense(operations[place], share)]
-            best = max([best, *tries], key=comparison.closeness)  # the first of equals, which is what was asked
-        if best == before:
-            break
-    if places and comparison.closeness(dict.fromkeys(places, 0.0)) > comparison.closeness(best) + 1e-4:
-        best = dict.fromkeys(places, 0.0)
+    best = _search(comparison, operations, places)
+    if comparison.closeness(best) < _ALMOST and any(isinstance(operation, Rotate) for operation in operations):
+        comparison.enlarge()
+        best = _search(comparison, operations, places)
     closeness = comparison.closeness(best)
     found = closeness >= _FOUND
     frame = comparison.frame(best if found else asked)
@@ -101,6 +102,21 @@ def align(original: Image.Image, edited: Image.Image, operations: Sequence[Opera
     return Alignment(frame, findings, found, stretched)
 
 
+def _search(comparison: _Comparison, operations: Sequence[Operation], places: Sequence[int]) -> dict[int, float]:
+    """What was done of each, one after the other, beginning with what was asked."""
+    best = dict.fromkeys(places, 1.0)
+    for _ in range(2 if len(places) > 1 else 1):
+        before = best
+        for place in places:
+            shares = _SHARES[type(operations[place])]
+            tries = [{**best, place: share} for share in shares if _makes_sense(operations[place], share)]
+            best = max([best, *tries], key=comparison.closeness)  # the first of equals, which is what was asked
+        if best == before:
+            break
+    nothing = dict.fromkeys(places, 0.0)
+    return nothing if comparison.closeness(nothing) > comparison.closeness(best) + 1e-4 else best
+
+
 class _Comparison:
     """Correlates the small edited picture with the original in each frame that is tried."""
 
@@ -112,28 +128,32 @@ class _Comparison:
         self.original = _small(original.convert("L"), 2 * _SIDE)
         self.edited = _small(edited.convert("L"), _SIDE)
         self.values = np.asarray(self.edited, np.float32)
-        self.seen: dict[tuple[tuple[int, float], ...], float] = {}
+        self.expand: tuple[bool, ...] = (False,)
+        self.seen: dict[tuple[tuple[int, float], ...], tuple[float, Frame]] = {}
 
     def frame(self, shares: dict[int, float]) -> Frame:
-        """Of two ways to turn by an angle, in the same frame or a larger one, the one that fits the edited's shape."""
-        frames = [_frame(self.whole, self.operations, shares, expand) for expand in (False, True)]
-        return min(frames, key=lambda frame: abs(math.log(self._shape(frame))))
-
-    def _shape(self, frame: Frame) -> float:
-        return (self.edited_size[0] / self.edited_size[1]) / (frame.size[0] / frame.size[1])
+        return self._best(shares)[1]
 
     def closeness(self, shares: dict[int, float]) -> float:
+        return self._best(shares)[0]
+
+    def enlarge(self) -> None:
+        """From now on a turned picture may also lie in a frame that grew to hold it, as some editors do."""
+        self.expand = (False, True)
+        self.seen.clear()
+
+    def _best(self, shares: dict[int, float]) -> tuple[float, Frame]:
         key = tuple(sorted(shares.items()))
         if key not in self.seen:
             frames = {
-                frame.size: frame for frame in (_frame(self.whole, self.operations, shares, e) for e in (False, True))
+                (frame := _frame(self.whole, self.operations, shares, expand)).size: frame for expand in self.expand
             }
-            self.seen[key] = max(self._correlation(frame) for frame in frames.values())
+            self.seen[key] = max(((self._closeness(frame), frame) for frame in frames.values()), key=itemgetter(0))
         return self.seen[key]
 
-    def _correlation(self, frame: Frame) -> float:
-        stretch = abs(math.log(self._shape(frame)))
-        there, mask = frame.render(self.original, self.whole, self.edited.size)
+    def _closeness(self, frame: Frame) -> float:
+        stretch = abs(math.log((self.edited_size[0] / self.edited_size[1]) / (frame.size[0] / frame.size[1])))
+        there, mask = frame.render(self.original, self.whole, self.edited.size, Image.Resampling.BILINEAR)
         value = correlation(np.asarray(there, np.float32), self.values, mask)
         return (abs(value) if self.inverted else value) - 0.2 * stretch
 

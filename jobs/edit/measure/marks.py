@@ -18,7 +18,6 @@ Mask = NDArray[np.bool_]
 
 _CHANGED = 40.0  # levels in one channel, by which a mark differs from what the rest of the picture became
 _ROWS = {"top": (0.0, 0.45), "middle": (0.25, 0.75), "bottom": (0.55, 1.0)}
-_COLUMNS = {"left": (0.0, 0.6), "middle": (0.0, 1.0), "right": (0.4, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,9 @@ class Marks:
     def within(self, operation: Write) -> Mask:
         """The marks in the part of the picture where the text should be."""
         height, width = self.mask.shape
-        (top, bottom), (left, right) = _ROWS[operation.row], _COLUMNS[operation.column]
+        top, bottom = _ROWS[operation.row]
+        reach = max(0.55, 1.3 * operation.height * sum(map(_width, operation.text)) * height / width)  # long texts
+        left, right = {"left": (0, min(1, reach)), "right": (max(0, 1 - reach), 1)}.get(operation.column, (0, 1))
         part = np.zeros_like(self.mask)
         part[int(top * height) : int(np.ceil(bottom * height)), int(left * width) : int(np.ceil(right * width))] = True
         return self.mask & part

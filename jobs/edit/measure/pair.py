@@ -48,7 +48,7 @@ def measure(original: Image.Image, edited: Image.Image, operations: Sequence[Ope
         if min(image.size) < _SMALLEST:
             raise Unmeasurable(f"the {name} of {image.width} x {image.height} pixels is too small: 16 x 16 at least")
     aligned = geometry.align(original, edited, operations)
-    large = _views(original, edited, aligned.frame, _LARGE)
+    large = _views(original, edited, aligned.frame, operations)
     small = _smaller(large, _TONE)
     findings = dict(aligned.findings)
     found_shade = None
@@ -63,7 +63,8 @@ def measure(original: Image.Image, edited: Image.Image, operations: Sequence[Ope
         small = _only(small, ~_resized(drawn, small.inside.shape))
     if small.inside.sum() < 64:
         raise Unmeasurable("too little of the original is left in the edited picture")
-    tones = _tones(small, large, operations)
+    views = _smoothed(large, operations, edited.width, aligned.frame.size[0])
+    tones = _tones(views if _blurred(operations) else small, large, operations)
     for place, operation in enumerate(operations):
         if (finding := tones.finding(place)) is not None:
             findings[place] = finding
@@ -71,7 +72,6 @@ def measure(original: Image.Image, edited: Image.Image, operations: Sequence[Ope
             findings[place] = tone.posterized(large.before[large.inside], large.after[large.inside], operation)
     _details(original, edited, aligned, operations, findings, drawn)
     _, slope = tones.expected()
-    views = _smoothed(large, operations, edited.width, aligned.frame.size[0])
     rest = preservation.kept(views.before, views.after, views.inside, views.free, operations, slope)
     stretch = abs(math.log(aligned.stretched))
     share = rest.share * (math.exp(-2 * stretch) if stretch > 0.03 else 1.0)
@@ -88,8 +88,8 @@ def _words(findings: Sequence[Finding], rest: str, aligned: geometry.Alignment) 
     return f"{done[0].upper()}{done[1:]}. {rest[0].upper()}{rest[1:]}."
 
 
-def _views(original: Image.Image, edited: Image.Image, frame: geometry.Frame, side: int) -> Views:
-    scale = min(1.0, side / max(edited.size))
+def _views(original: Image.Image, edited: Image.Image, frame: geometry.Frame, operations: Sequence[Operation]) -> Views:
+    scale = min(1.0, _LARGE / max(edited.size))
     size = (max(8, round(edited.width * scale)), max(8, round(edited.height * scale)))
     small = edited.resize(size, Image.Resampling.BOX) if size != edited.size else edited
     before, inside = frame.render(original, (original.width, original.height), size)
@@ -97,8 +97,17 @@ def _views(original: Image.Image, edited: Image.Image, frame: geometry.Frame, si
         mask = np.ones((size[1], size[0]), bool)
     else:
         mask = ndimage.binary_erosion(inside, iterations=2, border_value=1)
-    after = np.asarray(small, np.float32)
-    return Views(np.asarray(before, np.float32), after, mask, mask & tone.unclipped(after))
+    old, new = np.asarray(before, np.float32), np.asarray(small, np.float32)
+    free = mask & tone.unclipped(new)
+    # what a blur or a turn came after is clipped without being at an end of the range any more
+    mean = float(tone.luma(old).mean())
+    wanted, slope = tone.expected(operations, mean)
+    room = free & tone.unclipped(wanted + slope * (old - mean))
+    return Views(old, new, mask, room if room.sum() > 0.05 * mask.sum() else free)
+
+
+def _blurred(operations: Sequence[Operation]) -> bool:
+    return any(isinstance(operation, asked.Blur) for operation in operations)
 
 
 def _only(views: Views, where: Mask) -> Views:
@@ -193,7 +202,8 @@ def _details(
         pixels = _pixels(operations, place, edited.width / aligned.frame.size[0])
         step = max(1, min(int(pixels / 2.5), min(edited.size) // 24))  # a large blur leaves little to see at full size
         before, after = _middle(original, edited, aligned.frame, step, drawn)
-        spectra = detail.Spectra(before, after)
+        levels = [other.levels for other in operations if isinstance(other, asked.Posterize)]
+        spectra = detail.Spectra(before, after, 255 / (min(levels) - 1) if levels else 1.0)
         if isinstance(operation, asked.Blur):
             findings[place] = detail.blurred(spectra, operation, pixels / step)
         else:

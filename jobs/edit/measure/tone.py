@@ -68,6 +68,20 @@ def fit(before: Floats, after: Floats) -> Line:
     return Line(slope, new - slope * mean)
 
 
+def expected(operations: Sequence[Operation], mean: float) -> tuple[float, float]:
+    """The luma's new mean and its slope over the old, as light, contrast and inversion together should make them."""
+    slope = 1.0
+    for operation in operations:
+        match operation:
+            case asked.Light(factor=factor):
+                mean, slope = mean * factor, slope * factor
+            case asked.Contrast(factor=factor):
+                slope *= factor
+            case asked.Invert():
+                mean, slope = 255 - mean, -slope
+    return max(mean, 1.0), slope
+
+
 class Tone:
     """What became of the pixels `before`; both (n, 3) in 0-255. `free`: those that are not clipped, nor were averaged
     with such."""
@@ -97,19 +111,14 @@ class Tone:
         return any(isinstance(operation, kinds) for operation in self.operations)
 
     def expected(self, without: int | None = None) -> tuple[float, float]:
-        """Mean and slope of the luma that all operations but one should give."""
-        mean, slope = self.mean, 1.0
-        for place, operation in enumerate(self.operations):
-            if place == without:
-                continue
-            match operation:
-                case asked.Light(factor=factor):
-                    mean, slope = mean * factor, slope * factor
-                case asked.Contrast(factor=factor):
-                    slope *= factor
-                case asked.Invert() if self.line.slope < 0:  # else it was left out, and is no reason to expect more
-                    mean, slope = 255 - mean, -slope
-        return max(mean, 1.0), slope
+        """Mean and slope of the luma that all operations but one should give. An inversion that was left out is no
+        reason to expect more light."""
+        kept = [
+            operation
+            for place, operation in enumerate(self.operations)
+            if place != without and not (isinstance(operation, asked.Invert) and self.line.slope > 0)
+        ]
+        return expected(kept, self.mean)
 
     def light(self, operation: asked.Light, place: int) -> tuple[float, str]:
         without, _ = self.expected(place)
