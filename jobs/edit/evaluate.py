@@ -16,7 +16,7 @@ from broker.job import Job
 from db import edit, registry
 from db.edit import EditRun, Stage
 from db.engine import session as read_session
-from jobs.edit import benchmark, images, kept, report, tasks
+from jobs.edit import benchmark, images, kept, tasks
 from jobs.edit import config as configuration
 from jobs.edit.adapters import resolve
 from jobs.edit.benchmark import Item
@@ -142,6 +142,8 @@ def _stage(ctx: Context, run: EditRun, job: Job, stages: tuple[Stage, ...], queu
 
 
 def _ended(ctx: Context, run: EditRun, config: Config) -> dict[str, Any]:
+    from jobs.edit import report  # with matplotlib, for whose import the stages are not to wait
+
     with read_session() as session:
         counted = edit.counts(session, run.id)
         failed = edit.first_failure(session, run.id)
