@@ -9,6 +9,7 @@ nobody holds it any more. What happens is recorded (db/residency.py).
 import gc
 import os
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,11 +20,12 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from broker.errors import JobError
+from broker.errors import JobError, summary
 from db import residency
 from db.engine import autocommit
 from db.residency import Event
 from db.settings import SettingsError
+from jobs.training.memory import ran_out
 from workers import hardware
 from workers.settings import settings
 
@@ -72,7 +74,7 @@ class ResidentModels:
         found = self._models.get(key)
         if found is None:
             self._make_room(key, memory_bytes, record)
-            model = self._timed(key, "load", memory_bytes, load, record)
+            model = self._loaded(key, memory_bytes, load, record)
             found = self._models[key] = _Resident(model, memory_bytes)
         elif not found.on_device:
             self._make_room(key, found.bytes, record)
@@ -85,13 +87,30 @@ class ResidentModels:
     def __len__(self) -> int:
         return sum(each.on_device for each in self._models.values())
 
+    def _loaded(self, key: str, size: int, load: Callable[[], T], record: Record) -> T:
+        try:
+            return self._timed(key, "load", size, load, record)
+        except Exception as error:
+            if not len(self) or not ran_out(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold what was loaded by then
+            log.warning("model_did_not_fit", model=key, beside=self._here(), reason=summary(error))
+        # Somebody declared too little, or nothing: it gets all there is.
+        for name in self._here():
+            self._put_out(name, key, record)
+        return self._timed(key, "load", size, load, record)
+
+    def _here(self) -> list[str]:
+        """The models on the device, the longest unused first."""
+        return [name for name, each in self._models.items() if each.on_device]
+
     def _make_room(self, key: str, wanted: int, record: Record) -> None:
         if wanted > (most := self._limits().device if wanted else 0):
             raise JobError(
                 f"{key} needs {_gb(wanted)} and models may take {_gb(most)} here: give its queue a worker with more "
                 "memory, or raise GRISTMILL_MODEL_MEMORY"
             )
-        while here := [name for name, each in self._models.items() if each.on_device]:
+        while here := self._here():
             taken = sum(self._models[name].bytes for name in here)
             if len(here) < self._capacity and (not wanted or taken + wanted <= most):
                 return

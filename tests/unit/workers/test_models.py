@@ -72,6 +72,21 @@ def test_a_model_that_fails_to_load_is_not_kept() -> None:
     assert pool.get("a", lambda: 1) == 1
 
 
+def test_a_model_that_runs_out_of_memory_beside_others_is_loaded_again_without_them() -> None:
+    pool, tries = ResidentModels(), []
+
+    def load() -> str:
+        tries.append(len(pool))
+        if len(pool):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return "large"
+
+    pool.get("a", object)
+    pool.get("b", object)
+    assert pool.get("large", load) == "large"
+    assert tries == [2, 0]
+
+
 def test_models_that_fit_together_stay_and_only_as_many_go_as_must() -> None:
     pool = Pool(device=100)
     for name, size in [("a", 40), ("b", 40), ("free", 0), ("c", 20), ("d", 50)]:
