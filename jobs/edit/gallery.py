@@ -80,6 +80,7 @@ def _of_artifact(
         except (images.ImageError, OSError):
             continue
         yield picture, base64.b64encode(images.thumbnail(image, SIDE)).decode()
+    store.forget(digest)
 
 
 def facts(row: EditPair) -> dict[str, Any]:

@@ -340,6 +340,22 @@ def test_an_editor_of_its_own_has_its_own_queue_and_prompts(write: Write) -> Non
     assert [row.words.partition(": ")[2] for row in rows().values()] == ["common 0", "b: y"]
 
 
+def test_of_images_in_a_remote_store_a_machine_keeps_no_copies(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRISTMILL_ARTIFACTS_URL", f"memory://{tmp_path.name}")
+    settings.cache_clear()
+    try:
+        result = run(evaluate, config=str(write({"a": pairs("a", "x", "y", "z")})))
+        kept_here = [path for path in (settings().home / "artifact-cache").rglob("*.png") if path.is_file()]
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
+
+    assert result["scored"] == 3
+    assert kept_here == []
+
+
 def test_images_that_are_not_to_be_saved_go_with_the_next_clean_up_and_the_others_stay(write: Write) -> None:
     store = ArtifactStore(settings().artifacts(), settings().home)
     for digest in store.list():
