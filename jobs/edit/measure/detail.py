@@ -38,15 +38,20 @@ class Spectra:
         spectrum = np.abs(np.fft.rfft2((values - values.mean()) * window)) ** 2
         return np.bincount(ring, spectrum.ravel(), _BINS + 1)[1:_BINS] / np.maximum(self.count, 1)
 
-    def blur(self) -> float:
-        """Standard deviation in pixels; negative for the opposite. Raises Unmeasurable for a flat original."""
-        seen = (self.count > 0) & (self.before > 8 * self.noise)
-        if seen.sum() < 4:
+    def blur(self, about: float) -> float:
+        """Standard deviation in pixels; negative for the opposite. `about`: what was asked.
+
+        Raises Unmeasurable where the original has nothing at the frequencies that such a blur takes away.
+        """
+        empty = (self.count == 0) | (self.before < 20 * self.noise)
+        seen = (self.count > 0) & ~np.logical_or.accumulate(empty & (self.count > 0))
+        if seen.sum() < 3 or (2 * math.pi * about * self.frequency[seen][-1]) ** 2 < 1:
             raise Unmeasurable("the original has no fine detail, so a blur cannot be measured")
         logs = np.log((self.after + self.noise / 4) / (self.before + self.noise / 4))
-        # up to the first ring where rounding or resampling outweighs what the blur left
-        low = ~seen | (self.after < 8 * self.noise) | (logs < logs[seen][0] - 7)
-        kept = seen & ~np.logical_or.accumulate(low & (np.cumsum(seen) > 3))
+        # up to the ring where rounding, resampling or JPEG's noise outweighs what the blur left
+        lowest = float(logs[seen].min())
+        over = (self.after < 20 * self.noise) | ((lowest < -1) & (logs < lowest + 1))
+        kept = seen & ~np.logical_or.accumulate(over & (np.cumsum(seen) > 3))
         squares, values = self.frequency[kept] ** 2, logs[kept]
         weights = self.count[kept] * np.exp(np.minimum(values - values.max(), 0) / 4)
         centre = np.average(squares, weights=weights)
@@ -57,7 +62,7 @@ class Spectra:
     def gain(self) -> float:
         """By what the amplitude above 1/6 cycle a pixel rose, against that below 1/16. Raises Unmeasurable."""
         high, low = self.frequency > 1 / 6, self.frequency < 1 / 16
-        if not (self.before[high] > 2 * self.noise).any() or self.before[low].max() < 8 * self.noise:
+        if self.before[high].mean() < 4 * self.noise or self.before[low].max() < 8 * self.noise:
             raise Unmeasurable("the original has no fine detail, so its sharpness cannot be measured")
         above, below = (
             float((self.after[band] * self.count[band]).sum() / max((self.before[band] * self.count[band]).sum(), 1e-9))
@@ -68,7 +73,7 @@ class Spectra:
 
 def blurred(spectra: Spectra, operation: Blur, pixels: float) -> Finding:
     """pixels: what was asked, in pixels of the spectra."""
-    found = spectra.blur()
+    found = spectra.blur(pixels)
     shown = max(found, 0.0) * operation.pixels / pixels
     words = f"blurred by {shown:.1f} pixels ({operation.pixels:g} asked)"
     if abs(found) < 0.15:

@@ -213,23 +213,26 @@ class Tone:
 
 
 def posterized(before: Floats, after: Floats, operation: asked.Posterize) -> Finding:
-    """From the full pictures, (n, 3): how far apart the values lie that a channel's pixels have."""
-    had, has = _levels(before), _levels(after)
-    if had <= 1.3 * operation.levels:
-        raise Unmeasurable(f"the original has only about {had:.0f} levels: {operation.words!r} cannot be measured")
-    share = math.log(had / has) / math.log(had / operation.levels)
-    words = f"about {has:.0f} levels a channel ({operation.levels} asked, {had:.0f} before)"
+    """On how few values the pixels gather: by the perplexity (the exponential of the entropy) of a channel's histogram.
+
+    before, after: (n, 3), of the full pictures. Noise that came after it, such as JPEG's, counts against it.
+    """
+    had, has = (_values(pixels, 64) for pixels in (before, after))
+    wanted = _values(before, operation.levels)
+    if had < 1.3 * wanted:
+        raise Unmeasurable(f"the original has only about {had:.0f} values a channel: posterizing cannot be measured")
+    share = math.log(had / has) / math.log(had / wanted)
+    words = f"about {has:.1f} different values a channel ({wanted:.1f} asked, {had:.0f} before)"
     return Finding(adherence(share, band=(0.55, 1.4) if operation.loose else (0.85, 1.05)), words)
 
 
-def _levels(pixels: Floats) -> float:
-    """How many levels a channel's whole range would have, by the bins of 4 values in use between its ends; median."""
-    counts = []
+def _values(pixels: Floats, levels: int) -> float:
+    """As many values, equally often, would tell as much as these with their range cut into so many levels."""
+    entropies = []
     for channel in np.moveaxis(pixels, -1, 0):
-        used = np.flatnonzero(np.bincount(channel.astype(np.intp) >> 2, minlength=64) > 0.002 * channel.size)
-        if len(used) > 1:
-            counts.append(1 + (len(used) - 1) * 63 / (used[-1] - used[0]))
-    return float(np.median(counts)) if counts else 1.0
+        counts = np.bincount((channel * (levels / 256)).astype(np.intp), minlength=levels) / channel.size
+        entropies.append(-float((counts * np.log(np.maximum(counts, 1e-12))).sum()))
+    return math.exp(sum(entropies) / len(entropies))
 
 
 def _change(factor: float) -> str:

@@ -230,7 +230,7 @@ def outcome(data: bytes) -> tuple[str, str]:
 FILES = [saved(photograph(), kind) for kind in images.FORMATS]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_a_picture_or_an_image_error_and_nothing_else(data: st.DataObject) -> None:
     damaged = bytearray(data.draw(st.sampled_from(FILES)))
