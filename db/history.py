@@ -29,6 +29,9 @@ _TRANSITIONS = f"""
 _DROPPED = """
     SELECT queue, sum(messages) FROM dropped_message WHERE id > :after AND id <= :upto GROUP BY 1"""
 
+_MOVES = """
+    SELECT event, count(*), sum(seconds) FROM model_event WHERE id > :after AND id <= :upto GROUP BY 1"""
+
 
 class Behind(Exception):
     """There is more to add up than one look reads."""
@@ -54,6 +57,11 @@ class Tally:
     def of_dropped_messages(cls) -> "Tally":
         """(queue,) to the count."""
         return cls(text(_HORIZON.format(table="dropped_message")), text(_DROPPED), 1)
+
+    @classmethod
+    def of_model_moves(cls) -> "Tally":
+        """(event,) of db.residency to the count, and the seconds that they took."""
+        return cls(text(_HORIZON.format(table="model_event")), text(_MOVES), 1)
 
     def look(self, on: Connection) -> Sums:
         """The sums as the connection sees them. Raises Behind."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
@@ -29,6 +29,7 @@ from broker.settings import settings as broker_settings
 from db import vitals
 from db.engine import engine
 from db.history import BOUNDS_S, Behind, Sums, Tally
+from db.residency import Event
 from db.settings import SettingsError, redact
 from db.state import FAILURE, FINAL, RETRY, STARTED, WAITING
 from db.vitals import Depth, Running
@@ -60,6 +61,7 @@ class Counted:
 
     transitions: Sums
     dropped: Sums
+    moves: Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class LedgerReader:
         self._lock = threading.Lock()
         self._reading: Future[tuple[float, Snapshot]] | None = None
         self._transitions, self._dropped = Tally.of_transitions(), Tally.of_dropped_messages()
+        self._moves = Tally.of_model_moves()
 
     def snapshot(self) -> Snapshot:
         """The ledger now, within ANSWER_S. Raises Away."""
@@ -99,6 +102,7 @@ class LedgerReader:
     def settle(self) -> None:
         """Add up the history that no scrape needs to read again."""
         self._dropped.settle(engine())
+        self._moves.settle(engine())
         self._transitions.settle(engine())
 
     def look(self, on: Connection) -> Snapshot:
@@ -106,7 +110,7 @@ class LedgerReader:
         depths = vitals.depths(on, broker_settings().owner_window, by_priority=True)
         running = vitals.running(on)
         try:
-            counted = Counted(self._transitions.look(on), self._dropped.look(on))
+            counted = Counted(self._transitions.look(on), self._dropped.look(on), self._moves.look(on))
         except Behind as behind:
             log.info("counters_left_out", reason=str(behind))
             counted = None
@@ -176,6 +180,7 @@ def families(found: Snapshot) -> Iterator[Metric]:
     if found.counted is not None:
         yield from _kinds(found.counted.transitions)
         yield _messages(found.counted.dropped)
+        yield from _models(found.counted.moves)
 
 
 # Series that may rise are there from the beginning, with 0: of one that comes with its first event nobody sees it rise.
@@ -275,6 +280,16 @@ def _messages(dropped: Sums) -> Metric:
     counts = _zeros(QUEUES)
     counts.update({(str(queue),): int(count) for (queue,), (count,) in dropped.items()})
     return _counter("messages_dropped", "Messages that nobody could understand.", ("queue",), counts)
+
+
+def _models(moves: Sums) -> Iterator[Metric]:
+    """Not by model: each version of each would be a series for ever."""
+    none: dict[Labels, tuple[float, ...]] = {(event,): (0, 0.0) for event in get_args(Event)}
+    found = none | {(str(event),): values for (event,), values in moves.items()}
+    counts, seconds = ({event: values[n] for event, values in found.items()} for n in range(2))
+    one = ("event",)
+    yield _counter("model_moves", "Models loaded, restored from, offloaded to the host's memory, dropped.", one, counts)
+    yield _counter("model_moves_seconds", "The time that this took.", one, seconds)
 
 
 def _add(to: dict[Labels, list[float]], key: Labels, values: list[float]) -> None:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Connection, text
 
-from db import history, ledger
+from db import history, ledger, residency
 from db.engine import autocommit, engine
 from db.history import Behind, Tally
 from db.ledger import NewJob
@@ -139,3 +139,12 @@ def test_every_refusal_of_a_kind_is_an_attempt_in_the_history(on: Connection) ->
         ("RETRY", "RETRY", 2, "NotRegistered"),
         ("RETRY", "FAILURE", 3, "NotRegistered"),
     ]
+
+
+def test_moves_of_models_are_counted_with_their_time(on: Connection) -> None:
+    tally, job = Tally.of_model_moves(), born(on)
+    for event, seconds in [("load", 2.0), ("offload", 0.5), ("load", 1.0)]:
+        residency.record(on, job.id, 1, "editor", event, seconds, 60)
+    residency.record(on, uuid4(), 1, "editor", "load", 9.0, 60)  # of no job
+
+    assert tally.look(on) == {("load",): (2, 3.0), ("offload",): (1, 0.5)}
