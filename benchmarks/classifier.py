@@ -4,12 +4,14 @@
 
 FOLDER: class.txt with train.txt and dev.txt (and unlabelled.txt, from which students gain most); the encoder in Hugging
 Face's form. A worker trains the teacher and distils students from it, each beside its twin without a teacher at equal
-compute, for each seed; then teacher and best student are compressed. Speeds: torch in float32 and the compressed forms
-take turns in one process, medians of the rounds' ratios. `--base` adds a random network of BERT-base's size.
+compute, for each seed; then teacher and best student are compressed, the teacher is pruned in three ways, and all are
+compared. Speeds: torch in float32 and the compressed forms take turns in one process, medians of the rounds' ratios.
+`--base` adds a random network of BERT-base's size.
 Last line: {"svm_dev", "teacher_dev", "ensemble", "student_dev", "student_alone_dev", "gains", "params_ratio",
 "student_speedup_b1", "int8_speedup_b1", "int8_speedup_b32", "int8_drop_points", "int8_agreement", "int8_size_ratio",
-"student_int8_speedup_b1", "pruned_speedup", "pruned_drop_points", "end_to_end_ratio", …}.
-It takes most of an hour on two cores; with `--home FOLDER`, jobs that an earlier run has finished are not run again.
+"student_int8_speedup_b1", "pruned_speedup" (at batch 32), "pruned_speedup_b1", "pruned_drop_points",
+"unstructured_speedup", "lowrank_speedup", "end_to_end_ratio", …}.
+It takes more than an hour on two cores; with `--home FOLDER`, jobs that an earlier run has finished are not run again.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ def main() -> None:
         teach(given, result)
         distil(given, result)
         compress(result)
+        prune(result)
+        compared(given, result)
         serve(given, result)
     if given.base:
         base(given, result)
@@ -127,6 +131,31 @@ def compress(result: dict[str, Any]) -> None:
                 f"{key} {row[key]}" for key in ("speedup_b1", "speedup_b32", "drop_points", "agreement")
             )
             print(f"{name}: {row['name']:32} {figures} {row['refused'] or ''}", flush=True)
+
+
+def prune(result: dict[str, Any]) -> None:
+    """Structure that goes, single weights that become zero, and thin matrices: what each costs and really saves."""
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
+        "pruned": ("compress.prune", {}),
+        "unstructured": ("compress.prune", {"method": "unstructured", "recovery_s": 0}),
+        "lowrank": ("compress.lowrank", {}),
+    }
+    for name, (kind, values) in ways.items():
+        done = run(kind, model="teacher", name=f"teacher-{name}", **values)
+        found = done["compression"]
+        result[f"{name}_speedup"] = found["speedup_b32"]
+        for key in ("speedup_b1", "drop_points", "agreement"):
+            result[f"{name}_{key}"] = found[key]
+        for row in done["cuts"]:
+            print(f"teacher: {row['cut']}: accuracy {row['accuracy']:.3f}, without recovery "
+                  f"{row['accuracy_without_recovery']:.3f}; {row['recovery_s']} s {row['refused'] or ''}")  # fmt: skip
+        print(f"teacher, {name}: {found['speedup_b1']}x at batch 1, {found['speedup_b32']}x at batch 32, "
+              f"{found['drop_points']} points", flush=True)  # fmt: skip
+
+
+def compared(given: argparse.Namespace, result: dict[str, Any]) -> None:
+    done = run("classify.compare", data=given.data)
+    result["compare_report"] = done["report"]
 
 
 def serve(given: argparse.Namespace, result: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from jobs.compress import unstructured
 from jobs.compress.gate import stratified
 from jobs.text.artifact import Loaded
-from jobs.text.data import Dataset, Split
-from jobs.text.distil import Distillation, Lesson, Taught
+from jobs.text.data import Dataset, Split, unlabelled
+from jobs.text.distil import NO_LABEL, Distillation, Lesson, Taught
 from jobs.text.metrics import measure
 from jobs.text.students import Student
 from jobs.training import engine
@@ -26,14 +26,14 @@ from jobs.training.task import Batch, Plan
 
 Array = np.ndarray[Any, Any]
 
-BATCH = 32
+BATCH = 16
 _VALIDATED = 1000  # texts: the recovery's time is better spent on steps
-_EPOCHS = 3  # parts of the recovery, after each of which dev is looked at
+_EPOCHS, _GRADUAL = 1, 6  # parts, after each of which dev is looked at; when the rate has fallen the last is the best
 _MARGIN = 1.2  # of the time that is estimated: the optimizer's share, and what disturbs
 
 
 class Recovery(Distillation):
-    """KL to the logits of the network before the cut, with the labels; examples dealt out over the epochs."""
+    """KL to the logits of the network before the cut; examples dealt out over the epochs."""
 
     role = "compressed"
     fixed = False
@@ -51,7 +51,8 @@ class Recovery(Distillation):
         asked = source.manifest["reading"]
         name = f"{source.manifest['architecture']}, pruned"
         student = Student(name, model, source.tokenizer, network)
-        super().__init__(data, student, lesson, max_length=asked["max_length"], prefix=asked["prefix"])
+        reading = {"max_length": asked["max_length"], "prefix": asked["prefix"]}
+        super().__init__(data, student, lesson, alpha=1.0, **reading)
         self._dealt, self._epochs, self._gradual, self._tell = rows, epochs, gradual, tell
 
     @cached_property
@@ -84,15 +85,18 @@ class Recovery(Distillation):
         return found | {"score": found["accuracy"] - (missing if missing > 1e-3 else 0.0)}
 
 
-def lesson(source: Loaded, split: Split, rows: int, seed: int = 42) -> Lesson:
-    """What the network says of at most so many texts of train."""
-    chosen = stratified(split, rows, seed)
-    return Lesson(chosen.texts, chosen.labels, source.logits(chosen.texts))
+def lesson(source: Loaded, data: Dataset, rows: int, seed: int = 42) -> Lesson:
+    """What the network says of at most so many texts, of train and without labels: of those of train it is too sure."""
+    texts = (*data.train.texts, *unlabelled(data))
+    labels = np.concatenate([data.train.labels, np.full(len(texts) - len(data.train), NO_LABEL, dtype=np.int64)])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(texts))[:rows])
+    asked = tuple(texts[row] for row in chosen)
+    return Lesson(asked, labels[chosen], source.logits(asked))
 
 
 def affordable(source: Loaded, model: nn.Module, data: Dataset, seconds: float, device: torch.device) -> int:
     """How many texts the model can learn from in this time, by the time of a few; at least one batch."""
-    sample = stratified(data.train, 4 * BATCH)
+    sample = stratified(data.train, 8 * BATCH)
     task = Recovery(source, Dataset("", source.classes, sample, sample, None), model, None, {})
     tokens = task.tokens(sample)
     order = np.argsort(tokens.lengths)
@@ -133,12 +137,12 @@ def recover(
 
     What it learns from is sharper than labels, and the time short: dropout would only slow it down.
     """
-    epochs = 2 * _EPOCHS if gradual is not None else _EPOCHS
+    epochs = _GRADUAL if gradual is not None else _EPOCHS
     embeddings = getattr(getattr(model, "upper", None), "embeddings", None)
     rates = {layer: layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)}
     network = source.manifest.get("network", {"kind": "transformer"})
     task = Recovery(source, data, model, lesson, network, rows=rows, epochs=epochs, gradual=gradual, tell=tell)
-    plan = Plan(epochs=epochs, patience=None, batch=BATCH, rate=rate, seed=seed)
+    plan = Plan(epochs=epochs, patience=None, batch=BATCH, rate=rate, betas=(0.9, 0.98), seed=seed)
     try:
         for layer in rates:
             layer.p = 0.0

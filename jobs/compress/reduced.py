@@ -141,8 +141,8 @@ def speed(source: Origin, model: nn.Module, most_s: float = 10) -> dict[str, flo
 
 def _lesson(ctx: Context, source: Origin, rows: int) -> Lesson:
     began = time.perf_counter()
-    ctx.progress(0, 1, stage="ask", message="the network before the cut, about the texts of train")
-    found = recovery.lesson(source.loaded, source.data.train, rows)
+    ctx.progress(0, 1, stage="ask", message="the network before the cut, about texts")
+    found = recovery.lesson(source.loaded, source.data, rows)
     ctx.note(asked={"texts": len(found.texts), "seconds": round(time.perf_counter() - began, 1)})
     return found
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jobs.compress import surgeon
 from jobs.text.narrow import narrowed
 from jobs.text.network import Classifier
 from jobs.text.tokens import TextBatch
@@ -36,33 +36,32 @@ class Cut:
         return ", ".join(said).replace("the ffn", "the FFN neurons") or "nothing"
 
 
-def cut(model: Classifier, wanted: Cut, batches: Sequence[TextBatch]) -> dict[str, int]:
+def cut(
+    model: Classifier, wanted: Cut, batches: Sequence[TextBatch], order: Sequence[int] | None = None
+) -> dict[str, int]:
     """Prunes the model in place, and returns how many layers, heads and neurons each are left.
 
-    Layers: those that change their input least. Heads and neurons: the least important by what the loss would change
-    to first order. Raises ValueError for an architecture whose parts are not known, or if nothing would be left.
+    Layers: those in `order`, of `dispensable`, which is asked where it is not given. Heads and neurons: those that the
+    weights of the others make up for best, and do. Raises ValueError for an architecture whose parts are not known, or
+    if nothing would be left.
     """
     config: Any = model.upper.config
-    if wanted.layers:
-        _drop_layers(model, config, round(wanted.layers * config.num_hidden_layers), batches)
+    if count := round(wanted.layers * config.num_hidden_layers):
+        gone = (dispensable(model, count, batches) if order is None else order)[:count]
+        _keep(model, [layer for number, layer in enumerate(_layers(model)) if number not in gone])
     if wanted.heads or wanted.ffn:
         parts = [_parts(layer) for layer in _layers(model)]
-        size = config.hidden_size // config.num_attention_heads
-        groups = {out: size for _, out, _, _ in parts} | {second: 1 for _, _, _, second in parts}
-        important = importance(model, groups, batches)
+        width = config.hidden_size // config.num_attention_heads
+        outputs = [out for _, out, _, _ in parts] + [second for _, _, _, second in parts]
+        moments = surgeon.moments(model.eval(), outputs, batches)
         for projections, out, first, second in parts:
-            heads = _kept(important[out], wanted.heads)
-            channels = (heads[:, None] * size + torch.arange(size, device=heads.device)).flatten()
-            neurons = _kept(important[second], wanted.ffn)
             if wanted.heads:
-                for each in projections:
-                    _put(model, each, narrowed(each, channels, 0))
-                _put(model, out, narrowed(out, channels, 1))
+                _shrink(model, projections, out, surgeon.remove(out.weight, moments[out], wanted.heads, width))
             if wanted.ffn:
-                _put(model, first, narrowed(first, neurons, 0))
-                _put(model, second, narrowed(second, neurons, 1))
+                _shrink(model, [first], second, surgeon.remove(second.weight, moments[second], wanted.ffn))
         if wanted.ffn:
-            setattr(config, "intermediate_size" if hasattr(config, "intermediate_size") else "hidden_dim", len(neurons))
+            left = _parts(_layers(model)[0])[2].out_features
+            setattr(config, "intermediate_size" if hasattr(config, "intermediate_size") else "hidden_dim", left)
     return sizes(model)
 
 
@@ -78,71 +77,47 @@ def sizes(model: Classifier) -> dict[str, int]:
     return found | {"heads": out.in_features // size, "ffn": first.out_features}
 
 
-def importance(
-    model: nn.Module, groups: Mapping[nn.Linear, int], batches: Sequence[TextBatch]
-) -> dict[nn.Linear, Tensor]:
-    """(inputs / size,) of each linear layer: how much the loss changes to first order when a group of inputs goes.
+def dispensable(model: Classifier, count: int, batches: Sequence[TextBatch]) -> list[int]:
+    """So many layers by number, in the order in which they can go, each the one without which the logits change least.
 
-    E |sum over tokens and the group's inputs of x dL/dx|: for heads Michel, Levy, Neubig 2019, Are Sixteen Heads Really
-    Better than One, section 4.1; for neurons Molchanov et al. 2019, Importance Estimation for Neural Network Pruning,
-    equation 8. `groups`: the size of a group by layer, a head's width or 1.
+    Measured again after each, as the KL divergence from the whole network's answers. What a layer changes in its own
+    input (ShortGPT) says less: of a network of 12, without 4 chosen by that 80 % of the answers stay, by this 87 %.
+    Song et al. 2024, SLEB: Streamlining LLMs through Redundancy Verification and Elimination of Transformer Blocks,
+    section 3.3. The model is as before afterwards. Raises ValueError if no layer would be left.
     """
-    totals = {layer: torch.zeros(layer.in_features // size) for layer, size in groups.items()}
-    given: dict[nn.Linear, Tensor] = {}
-
-    def keep(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
-        inputs[0].retain_grad()
-        given[layer] = inputs[0]
-
+    whole, found = list(_layers(model)), list[int]()
+    if count >= len(whole):
+        raise ValueError(f"all {len(whole)} layers would go: cut a smaller share")
     model.eval()
-    with _hooked([layer.register_forward_pre_hook(keep) for layer in groups]), torch.enable_grad():
-        for batch in batches:
-            functional.cross_entropy(model(batch.ids, batch.mask), batch.labels, reduction="sum").backward()
-            for layer, x in given.items():
-                assert x.grad is not None  # for the type checker
-                per_text = (x * x.grad).detach().sum(dim=1)  # (B, inputs)
-                grouped = per_text.reshape(len(per_text), -1, groups[layer]).sum(dim=2)
-                totals[layer] += grouped.abs().sum(dim=0).cpu()
-            model.zero_grad()
-    return totals
+    try:
+        expected = _answers(model, batches)
+        while len(found) < count:
+            left = [number for number in range(len(whole)) if number not in found]
+            found.append(min(left, key=lambda each: _changed(model, whole, {*found, each}, batches, expected)))
+    finally:
+        _keep(model, whole)
+    return found
 
 
-def influence(model: Classifier, batches: Sequence[TextBatch]) -> list[float]:
-    """Of each layer 1 - the mean cosine of its input and output, over the tokens: what changes little can go.
-
-    Men et al. 2024, ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, section 2.2.
-    """
-    layers = _layers(model)
-    totals, count = [0.0] * len(layers), 0
-    mask = torch.empty(0)
-
-    def keep(number: int, given: Tensor, made: Any) -> None:
-        after = made[0] if isinstance(made, tuple) else made  # (B, L, D)
-        cosine = functional.cosine_similarity(given, after, dim=2)
-        totals[number] += float(((1 - cosine) * mask).sum())
-
-    hooks = [
-        layer.register_forward_hook(lambda _, inputs, made, number=number: keep(number, inputs[0], made))
-        for number, layer in enumerate(layers)
-    ]
-    model.eval()
-    with _hooked(hooks), torch.inference_mode():
-        for batch in batches:
-            mask = batch.mask
-            count += int(mask.sum())
-            model(batch.ids, mask)
-    return [total / max(1, count) for total in totals]
+def _changed(
+    model: Classifier, whole: Sequence[nn.Module], gone: set[int], batches: Sequence[TextBatch], expected: list[Tensor]
+) -> float:
+    """Sum of KL(whole || without these layers) over the texts."""
+    _keep(model, [layer for number, layer in enumerate(whole) if number not in gone])
+    pairs = zip(_answers(model, batches), expected, strict=True)
+    return sum(float(functional.kl_div(found, was, log_target=True, reduction="sum")) for found, was in pairs)
 
 
-def _drop_layers(model: Classifier, config: Any, count: int, batches: Sequence[TextBatch]) -> None:
-    layers = _layers(model)
-    if count >= len(layers):
-        raise ValueError(f"all {len(layers)} layers would go: cut a smaller share")
-    scores = influence(model, batches)
-    gone = set(sorted(range(len(layers)), key=scores.__getitem__)[:count])
-    left = nn.ModuleList(layer for number, layer in enumerate(layers) if number not in gone)
-    model.upper.set_submodule(model.path, left)
-    config.num_hidden_layers = len(left)
+def _answers(model: Classifier, batches: Sequence[TextBatch]) -> list[Tensor]:
+    """Of each batch (B, C) log-probabilities."""
+    with torch.inference_mode():
+        return [functional.log_softmax(model(batch.ids, batch.mask), dim=1) for batch in batches]
+
+
+def _keep(model: Classifier, layers: Sequence[nn.Module]) -> None:
+    config: Any = model.upper.config
+    model.upper.set_submodule(model.path, nn.ModuleList(layers))
+    config.num_hidden_layers = len(layers)
 
 
 def _layers(model: Classifier) -> nn.ModuleList:
@@ -162,20 +137,15 @@ def _parts(layer: nn.Module) -> tuple[list[nn.Linear], nn.Linear, nn.Linear, nn.
     raise ValueError(f"the heads and neurons of {type(layer).__name__} are not known: cut layers instead")
 
 
-def _kept(important: Tensor, share: float) -> Tensor:
-    """The indexes that stay, in their order; at least one."""
-    count = max(1, len(important) - round(share * len(important)))
-    return important.topk(count).indices.sort().values
+def _shrink(model: nn.Module, before: Sequence[nn.Linear], after: nn.Linear, left: tuple[Tensor, Tensor]) -> None:
+    """Without some of the numbers between the layers `before` and `after`, whose weights are new."""
+    kept, weight = left
+    for each in before:
+        _put(model, each, narrowed(each, kept, 0))
+    made = narrowed(after, kept, 1)
+    made.weight.data.copy_(weight)
+    _put(model, after, made)
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     model.set_submodule(next(name for name, module in model.named_modules() if module is old), new)
-
-
-@contextmanager
-def _hooked(hooks: Sequence[Any]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -55,7 +55,7 @@ class Recovered(Compression, Acceleration):
         default=120, ge=0, le=24 * 3600, description="Seconds of training after the cut, from what the network said "
         "before it; 0: none."
     )  # fmt: skip
-    rate: float = Field(default=3e-4, gt=0, lt=1, description="Learning rate of that training.")
+    rate: float = Field(default=5e-5, gt=0, lt=1, description="Learning rate of that training.")
     seed: int = Field(default=42, ge=0, lt=2**31)
 
 

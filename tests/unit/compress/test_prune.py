@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
-from jobs.compress import structured, unstructured
+from jobs.compress import structured, surgeon, unstructured
 from jobs.compress.structured import Cut
 from jobs.text.network import Classifier
 from jobs.text.tokens import TextBatch
@@ -83,19 +83,37 @@ def test_the_layer_that_changes_nothing_is_the_one_that_goes(model: Classifier, 
     assert middle not in list(model.layers)
 
 
-def test_importance_is_what_the_loss_loses_to_first_order(model: Classifier, batches: list[TextBatch]) -> None:
+def test_what_stays_makes_up_for_what_goes_by_least_squares() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(400, 6) @ torch.randn(6, 12) + 0.1 * torch.randn(400, 12)  # 12 inputs that say 6 things
+    weight = torch.randn(5, 12)
+
+    moments = x.T @ x
+
+    kept, made = surgeon.remove(weight, moments, 0.5, size=2)
+
+    wanted = x @ weight.T
+    damped = moments + 1e-3 * moments.diagonal().mean() * torch.eye(12)
+    best = torch.linalg.solve(damped[kept][:, kept], damped[kept] @ weight.T).T
+    assert kept.tolist() == sorted(kept.tolist())
+    assert (kept % 2).tolist() == [0, 1] * 3  # whole groups
+    torch.testing.assert_close(made, best, atol=1e-3, rtol=1e-3)
+    left, plain = ((x[:, kept] @ each.T - wanted).square().sum() for each in (made, weight[:, kept]))
+    assert left < 0.1 * plain
+
+
+def test_moments_are_of_real_tokens_only(model: Classifier, batches: list[TextBatch]) -> None:
     second = model.layers[0].output.dense
-
-    found = structured.importance(model, {second: 1}, batches[:1])[second]
-
-    one = TextBatch(*(each[:1] for each in (batches[0].ids, batches[0].lengths, batches[0].labels)))
-    alone = structured.importance(model, {second: 1}, [one])[second]
-    gate = torch.ones(64, requires_grad=True)
-    hook = second.register_forward_pre_hook(lambda _, inputs: (inputs[0] * gate,))
-    nn.functional.cross_entropy(model(one.ids, one.mask), one.labels).backward()
+    seen: list[torch.Tensor] = []
+    hook = second.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    logits(model, batches[0])
     hook.remove()
-    torch.testing.assert_close(alone, gate.grad.abs(), atol=1e-6, rtol=1e-4)
-    assert (found >= alone).all()
+
+    found = surgeon.moments(model, [second], batches[:1])[second]
+
+    real = seen[0][batches[0].mask.bool()]
+    assert len(real) == 9 + 5 + 7 + 3
+    torch.testing.assert_close(found, real.T @ real)
 
 
 @pytest.mark.parametrize("wanted", [Cut(layers=1.0), Cut(layers=0.99)])
