@@ -12,6 +12,10 @@ from tests import leftovers
 
 HOME = pytest.StashKey[Path]()
 
+# One thread for tests, and for the workers that they start: several runs share the cores, and OpenMP's threads wait for
+# each other busily, so that with two of them tiny models took three times the processor time.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="tests/chaos at full size: more kills, longer outages")
@@ -24,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
         del os.environ[name]
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     leftovers.sweep()
     config.stash[HOME] = Path(tempfile.mkdtemp(prefix=leftovers.PREFIX))
     leftovers.claim(config.stash[HOME])
