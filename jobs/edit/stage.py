@@ -23,9 +23,11 @@ from broker.errors import HandedOver, JobError, summary
 from db import edit
 from db.edit import EditPair, EditRun
 from db.edit import Stage as Name
+from db.store import ArtifactError, NoSpace
 from jobs.edit import kept
 from jobs.edit.adapters.base import Adapter
 from jobs.edit.config import Config
+from jobs.edit.images import ImageError
 from jobs.training import device, memory
 from jobs.training.memory import OutOfMemory
 
@@ -140,12 +142,23 @@ class Stage(ABC, Generic[A, Q, R]):
     def _asked(self, model: A, part: Sequence[EditPair]) -> list[Done[R]]:
         """The model's answers about these pairs. Their images are in memory for as long as this takes."""
         began = time.perf_counter()
-        answers = self._answers(self.ask(model), [self.request(pair) for pair in part])
+        requests: dict[int, Q] = {}
+        answers: dict[int, R] = {}
+        for number, pair in enumerate(part):
+            try:
+                requests[number] = self.request(pair)
+            except NoSpace:
+                raise
+            except (ArtifactError, ImageError) as error:  # its image is gone or damaged; the others' are not
+                answers[number] = self.failed(summary(error))
+        answers |= zip(requests, self._answers(self.ask(model), list(requests.values())), strict=True)
         each_s = (time.perf_counter() - began) / len(part)
-        return [Done(pair, answer, each_s) for pair, answer in zip(part, answers, strict=True)]
+        return [Done(pair, answers[number], each_s) for number, pair in enumerate(part)]
 
     def _answers(self, ask: Callable[[Sequence[Q]], list[R]], requests: list[Q]) -> list[R]:
         """An exception may be any one's fault: then each is asked alone, and the one that fails again has failed."""
+        if not requests:
+            return []
         try:
             answers = [self.checked(each) for each in ask(requests)]
             if len(answers) != len(requests):

@@ -13,7 +13,7 @@ from db.edit import EditPair
 from db.engine import autocommit, session
 from db.job import Job
 from db.settings import settings
-from db.store import ArtifactStore
+from db.store import ArtifactError, ArtifactStore
 from jobs.edit import kept, page
 from jobs.edit.adapters.base import EditRequest, EditResult
 from jobs.edit.tasks import Evaluate, edit_batch, evaluate
@@ -338,6 +338,23 @@ def test_an_editor_of_its_own_has_its_own_queue_and_prompts(write: Write) -> Non
         queues = dict(opened.execute(text("SELECT kind, queue FROM job WHERE queue <> 'cpu'")).all())
     assert queues == {"edit.edit_batch": "gpu.edit.own", "edit.score_batch": "gpu.score"}
     assert [row.words.partition(": ")[2] for row in rows().values()] == ["common 0", "b: y"]
+
+
+def test_a_pair_whose_image_is_gone_from_the_store_fails_alone(
+    write: Write, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = kept.Images.open
+
+    def gone(images: kept.Images, place: dict[str, Any]) -> Any:
+        if place["file"] == "0001.png":
+            raise ArtifactError("artifact 1234… is not in the store")
+        return opened(images, place)
+
+    monkeypatch.setattr(kept.Images, "open", gone)
+    run(evaluate, config=str(write({"a": pairs("a", "x", "y", "z")}, batch={"edit": 3, "score": 3})))
+
+    assert states() == {"a0": "scored", "a1": "failed: artifact 1234… is not in the store", "a2": "scored"}
+    assert "edit a0 a2" in trace()
 
 
 def test_of_images_in_a_remote_store_a_machine_keeps_no_copies(
