@@ -151,3 +151,23 @@ def test_a_model_that_can_never_fit_is_refused_and_costs_no_other_its_place() ->
     with pytest.raises(JobError, match=r"b needs 0\.0 GB .* GRISTMILL_MODEL_MEMORY"):
         pool.get("b", 101)
     assert pool.get("a", 60) is kept
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu", "expected"),
+    [("40GB", 10_000, Limits(40_000_000_000, 400)), ("", 10_000, Limits(9_000, 400)), ("", None, Limits(400, 400))],
+)
+def test_what_models_may_take_is_a_setting_or_else_the_machines(
+    monkeypatch: pytest.MonkeyPatch, given: str, gpu: int | None, expected: Limits
+) -> None:
+    monkeypatch.setenv("GRISTMILL_MODEL_MEMORY", given)
+    monkeypatch.setattr(models.hardware, "device_bytes", lambda _: gpu)
+    monkeypatch.setattr(models.hardware, "host_bytes", lambda: 800)
+    for each in (models.settings, models._configured):
+        each.cache_clear()
+    try:
+        assert models._configured() == expected
+    finally:
+        monkeypatch.undo()
+        for each in (models.settings, models._configured):
+            each.cache_clear()
