@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from jobs.edit import asked
@@ -12,11 +13,7 @@ from jobs.edit.asked import Operation
 from jobs.training import fonts
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as Pillow's mode L
-_SEPIA = (  # of each of the result's channels, what it takes of red, green and blue
-    0.393, 0.769, 0.189, 0,
-    0.349, 0.686, 0.168, 0,
-    0.272, 0.534, 0.131, 0,
-)  # fmt: skip
+_BROWN = np.array([1.11, 0.99, 0.77])  # the usual sepia's proportions, of a luma that stays as it is
 
 
 def apply(image: Image.Image, operation: Operation) -> Image.Image:
@@ -31,7 +28,7 @@ def apply(image: Image.Image, operation: Operation) -> Image.Image:
         case asked.Grayscale():
             return image.convert("L").convert("RGB")
         case asked.Sepia():
-            return image.convert("RGB", _SEPIA)
+            return image.convert("RGB", _rows(np.outer(_BROWN, _LUMA)))
         case asked.Invert():
             return ImageChops.invert(image)
         case asked.Hue(degrees=degrees):
@@ -76,6 +73,11 @@ def _turned(degrees: float) -> tuple[float, ...]:
     about_gray = np.full((3, 3), (1 - cosine) / 3) + cosine * np.eye(3)
     about_gray += sine * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
     matrix = about_gray + (_LUMA - _LUMA @ about_gray)
+    return _rows(matrix)
+
+
+def _rows(matrix: NDArray[np.floating]) -> tuple[float, ...]:
+    """(3, 3): of each of the result's channels, what it takes of red, green and blue; as Pillow wants it."""
     return tuple(float(value) for row in matrix for value in (*row, 0))
 
 

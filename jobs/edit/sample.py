@@ -11,6 +11,7 @@ import base64
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -25,6 +26,9 @@ PHOTOGRAPHS = {
     "rocket.jpg": "a rocket on its launch pad at night",
     "hubble_deep_field.jpg": "a deep field of galaxies",
 }
+# Steps of posterizing hide fine detail, and a blur what was clipped before it: a scorer that measures could not tell.
+_HIDES = re.compile("Posterize|Invert")
+_HIDDEN_BY = {"colour": "focus", "light": "focus"}
 _RUN = """\
 # Edits the sample with the embedded editor and scores it with the embedded scorer: neither needs weights or a GPU.
 name: {name}
@@ -116,10 +120,9 @@ def _instruction(category: str, random: Random) -> str:
     if random.random() < 1 / 3:
         return random.choice(chinese).format(**_amounts(random))
     first = random.choice(english)
-    if "osterize" not in first and category != "text" and random.random() < 0.25:
-        other = random.choice([each for each in CATEGORIES if each not in (category, "text")])
-        # its steps hide fine detail, so that a scorer that measures could not say whether the other was done
-        second = random.choice([each for each in CATEGORIES[other][0] if "osterize" not in each])
+    if category != "text" and not first.startswith("Posterize") and random.random() < 0.25:
+        others = [each for each in CATEGORIES if each not in (category, "text", _HIDDEN_BY.get(category))]
+        second = random.choice([each for each in CATEGORIES[random.choice(others)][0] if not _HIDES.search(each)])
         first = f"{first} and {second[0].lower()}{second[1:]}"
     return first.format(**_amounts(random))
 

@@ -39,7 +39,26 @@ class Frame:
 
     matrix: NDArray[np.float64]
     size: Extent
-    inside: bool = True  # every pixel of the frame is one of the original
+    windows: tuple[tuple[NDArray[np.float64], Extent], ...] = ()  # as `matrix`, to the frames that were turned
+
+    def part(self, left: float, top: float, width: float, height: float) -> Frame:
+        """A piece of it, in its own pixels."""
+        shift = np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]])
+        windows = tuple((matrix @ shift, size) for matrix, size in self.windows)
+        return Frame(self.matrix @ shift, (width, height), windows)
+
+    def shows(self, size: tuple[int, int]) -> Mask | None:
+        """Which pixels at `size` have something of the original; None for all. A turn leaves corners empty."""
+        if not self.windows:
+            return None
+        across = (np.arange(size[0]) + 0.5) * self.size[0] / size[0]
+        down = (np.arange(size[1]) + 0.5)[:, None] * self.size[1] / size[1]
+        mask = np.ones((size[1], size[0]), np.bool_)
+        for (first, second, _), (width, height) in self.windows:
+            x = first[0] * across + first[1] * down + first[2]
+            y = second[0] * across + second[1] * down + second[2]
+            mask &= (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+        return mask
 
     def render(
         self,
@@ -63,10 +82,7 @@ class Frame:
             smaller = (max(1, round(image.width / step)), max(1, round(image.height / step)))
             return self.render(image.resize(smaller, Image.Resampling.BOX), whole, size, by)
         done = image.transform(size, Image.Transform.AFFINE, data, by)
-        if self.inside:
-            return done, None
-        there = Image.new("L", image.size, 255).transform(size, Image.Transform.AFFINE, data, Image.Resampling.NEAREST)
-        return done, np.asarray(there) > 0
+        return done, self.shows(size)
 
 
 @dataclass(frozen=True)
@@ -186,20 +202,21 @@ def correlation(first: Floats, second: Floats, mask: Mask | None = None) -> floa
 
 def _frame(whole: Extent, operations: Sequence[Operation], shares: dict[int, float], expand: bool) -> Frame:
     """The frame after these shares of the operations. Resizing changes no content, so it is left out."""
-    matrix, size, inside = np.eye(3), whole, True
+    matrix, size = np.eye(3), whole
+    windows: list[tuple[NDArray[np.float64], Extent]] = []
     for place, operation in enumerate(operations):
         share = shares.get(place, 0.0)
         if not share:
             continue
         match operation:
             case Rotate(degrees=degrees):
+                if degrees * share % 90:
+                    windows.append((np.eye(3), size))
                 step, size = _rotated(size, degrees * share, expand)
-                inside = inside and degrees * share % 90 == 0
             case Flip(axis=axis):
                 across = (axis == "horizontal") == (share > 0)
-                step = np.array(
-                    [[-1, 0, size[0]], [0, 1, 0], [0, 0, 1]] if across else [[1, 0, 0], [0, -1, size[1]], [0, 0, 1]]
-                )
+                step = np.diag([-1.0, 1, 1] if across else [1.0, -1, 1])
+                step[:2, 2] = (size[0], 0) if across else (0, size[1])
             case Crop():
                 left, top, right, bottom = _box(operation.box(_whole(size)), share)
                 step = np.array([[1, 0, left * size[0]], [0, 1, top * size[1]], [0, 0, 1]])
@@ -207,7 +224,8 @@ def _frame(whole: Extent, operations: Sequence[Operation], shares: dict[int, flo
             case _:
                 continue
         matrix = matrix @ step
-    return Frame(matrix, size, inside)
+        windows = [(window @ step, extent) for window, extent in windows]
+    return Frame(matrix, size, tuple(windows))
 
 
 def _rotated(size: Extent, degrees: float, expand: bool) -> tuple[NDArray[np.float64], Extent]:

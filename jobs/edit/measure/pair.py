@@ -13,15 +13,15 @@ from scipy import ndimage
 
 from jobs.edit import asked
 from jobs.edit.asked import Operation
-from jobs.edit.measure import detail, geometry, marks, preservation, tone
+from jobs.edit.measure import conflicts, detail, geometry, marks, preservation, tone
 from jobs.edit.measure.finding import Finding, Unmeasurable, together
+from jobs.edit.measure.views import Views, blocks, lifted, only, resized, room, smaller, views
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _SMALLEST = 16  # pixels a side, below which nothing is measured
 _TONE = 96  # longest side of the copies on which tone is measured: fine detail does not matter there
-_LARGE = 256  # and of those on which marks and what was kept are
 _DETAIL = 384  # side of the middle piece on which blur is measured, at full resolution
 
 
@@ -32,39 +32,35 @@ class Measured:
     words: str
 
 
-@dataclass(frozen=True)
-class Views:
-    """Both pictures in the edited one's frame, (height, width, 3)."""
-
-    before: Floats
-    after: Floats
-    inside: Mask  # where the frame shows the original
-    free: Mask  # where, moreover, nothing was clipped, not even before pixels were averaged
-
-
 def measure(original: Image.Image, edited: Image.Image, operations: Sequence[Operation]) -> Measured:
     """Raises Unmeasurable, with the reason, where the pictures cannot show what came of an operation."""
     for name, image in (("original", original), ("edited picture", edited)):
         if min(image.size) < _SMALLEST:
             raise Unmeasurable(f"the {name} of {image.width} x {image.height} pixels is too small: 16 x 16 at least")
+    conflicts.check(operations)
     aligned = geometry.align(original, edited, operations)
-    large = _views(original, edited, aligned.frame, operations)
-    small = _smaller(large, _TONE)
+    large = views(original, edited, aligned.frame, operations)
+    small = smaller(large, _TONE)
     findings = dict(aligned.findings)
     found_shade = None
     for place, operation in enumerate(operations):
         if isinstance(operation, asked.Vignette):
-            found_shade = marks.shade(small.before, small.after, small.inside)
+            inverted = any(isinstance(other, asked.Invert) for other in operations)
+            found_shade = marks.shade(255 - small.before if inverted else small.before, small.after, small.inside)
             findings[place] = marks.shaded(found_shade, operation)
     if found_shade:
-        small, large = _lifted(small, found_shade), _lifted(large, found_shade)
-    large, drawn = _without_texts(large, small, operations, findings)
+        small, large = lifted(small, found_shade), lifted(large, found_shade)
+    large, drawn = _without_texts(large, small, operations, findings, large.inside.shape[1] / aligned.frame.size[0])
     if drawn is not None:
-        small = _only(small, ~_resized(drawn, small.inside.shape))
+        small = only(small, ~resized(drawn, small.inside.shape))
     if small.inside.sum() < 64:
         raise Unmeasurable("too little of the original is left in the edited picture")
-    views = _smoothed(large, operations, edited.width, aligned.frame.size[0])
-    tones = _tones(views if _blurred(operations) else small, large, operations)
+    smoothed = _smoothed(large, operations, edited.width, aligned.frame.size[0])
+    if any(isinstance(operation, asked.Blur) for operation in operations):
+        _told_apart(large, smoothed, operations)
+        tones = _tones(smoothed, smoothed, operations)
+    else:
+        tones = _tones(small, large, operations)
     for place, operation in enumerate(operations):
         if (finding := tones.finding(place)) is not None:
             findings[place] = finding
@@ -72,7 +68,7 @@ def measure(original: Image.Image, edited: Image.Image, operations: Sequence[Ope
             findings[place] = tone.posterized(large.before[large.inside], large.after[large.inside], operation)
     _details(original, edited, aligned, operations, findings, drawn)
     _, slope = tones.expected()
-    rest = preservation.kept(views.before, views.after, views.inside, views.free, operations, slope)
+    rest = preservation.kept(smoothed.before, smoothed.after, smoothed.inside, smoothed.free, operations, slope)
     stretch = abs(math.log(aligned.stretched))
     share = rest.share * (math.exp(-2 * stretch) if stretch > 0.03 else 1.0)
     said = [findings[place] for place in sorted(findings)]
@@ -88,72 +84,15 @@ def _words(findings: Sequence[Finding], rest: str, aligned: geometry.Alignment) 
     return f"{done[0].upper()}{done[1:]}. {rest[0].upper()}{rest[1:]}."
 
 
-def _views(original: Image.Image, edited: Image.Image, frame: geometry.Frame, operations: Sequence[Operation]) -> Views:
-    scale = min(1.0, _LARGE / max(edited.size))
-    size = (max(8, round(edited.width * scale)), max(8, round(edited.height * scale)))
-    small = edited.resize(size, Image.Resampling.BOX) if size != edited.size else edited
-    before, inside = frame.render(original, (original.width, original.height), size)
-    if inside is None:
-        mask = np.ones((size[1], size[0]), bool)
-    else:
-        mask = ndimage.binary_erosion(inside, iterations=2, border_value=1)
-    old, new = np.asarray(before, np.float32), np.asarray(small, np.float32)
-    free = mask & tone.unclipped(new)
-    # what a blur or a turn came after is clipped without being at an end of the range any more
-    mean = float(tone.luma(old).mean())
-    wanted, slope = tone.expected(operations, mean)
-    room = free & tone.unclipped(wanted + slope * (old - mean))
-    return Views(old, new, mask, room if room.sum() > 0.05 * mask.sum() else free)
-
-
-def _blurred(operations: Sequence[Operation]) -> bool:
-    return any(isinstance(operation, asked.Blur) for operation in operations)
-
-
-def _only(views: Views, where: Mask) -> Views:
-    return Views(views.before, views.after, views.inside & where, views.free & where)
-
-
 def _tones(small: Views, large: Views, operations: Sequence[Operation]) -> tone.Tone:
     """On the small copies, or where next to all of their pixels have something clipped in them, on the large ones."""
-    for views in (small, large):
-        free = views.free[views.inside]
-        if free.sum() > max(200, 0.03 * free.size):
-            return tone.Tone(views.before[views.inside], views.after[views.inside], free, operations)
-    everything = np.ones(int(small.inside.sum()), np.bool_)
-    return tone.Tone(small.before[small.inside], small.after[small.inside], everything, operations)
-
-
-def _smaller(views: Views, side: int) -> Views:
-    """Averaged over whole blocks."""
-    step = max(1, math.ceil(max(views.inside.shape) / side))
-    return _blocks(views, min(step, min(views.inside.shape) // 8))
-
-
-def _blocks(views: Views, step: int) -> Views:
-    if step <= 1:
-        return views
-    height, width = (side // step * step for side in views.inside.shape)
-    places = [(slice(y, height, step), slice(x, width, step)) for y in range(step) for x in range(step)]
-
-    def mean(values: Floats) -> Floats:
-        total = values[places[0]].copy()  # several times as fast as reshaping and reducing over the short axes
-        for place in places[1:]:
-            total += values[place]
-        return np.asarray(total / len(places), np.float32)
-
-    inside, free = (np.logical_and.reduce([mask[place] for place in places]) for mask in (views.inside, views.free))
-    return Views(mean(views.before), mean(views.after), inside, free)
-
-
-def _lifted(views: Views, shade: marks.Shade) -> Views:
-    """With the vignette that was found taken off the edited picture again."""
-    over = shade.over(*views.inside.shape)[..., None]
-    return Views(views.before, np.minimum(views.after / over, 255), views.inside, views.free)
+    views = small if small.tell() or not large.tell() else large
+    free = views.free[views.inside] if views.tell() else np.ones(int(views.inside.sum()), np.bool_)
+    return tone.Tone(views.before[views.inside], views.after[views.inside], free, operations)
 
 
 def _without_texts(
-    large: Views, small: Views, operations: Sequence[Operation], findings: dict[int, Finding]
+    large: Views, small: Views, operations: Sequence[Operation], findings: dict[int, Finding], per_pixel: float
 ) -> tuple[Views, Mask | None]:
     """Finds the marks of texts, and leaves those at their places out of what is compared afterwards."""
     texts = {place: operation for place, operation in enumerate(operations) if isinstance(operation, asked.Write)}
@@ -162,6 +101,10 @@ def _without_texts(
     expected = large.before
     if len(operations) > len(texts):  # else a pixel should be what it was
         expected = _predicted(large, small)
+        for place, operation in enumerate(operations):
+            if isinstance(operation, asked.Blur):  # the letters are looked for on a picture as soft as it should be
+                pixels = _pixels(operations, place, per_pixel)
+                expected = ndimage.gaussian_filter(expected, (pixels, pixels, 0))
     found = marks.marks(expected, large.after, large.inside)
     drawn = np.zeros_like(large.inside)
     for place, operation in texts.items():
@@ -170,7 +113,7 @@ def _without_texts(
     if drawn.mean() > 0.4:  # no text covers so much: it counts as damage
         return large, None
     drawn = ndimage.binary_dilation(drawn, iterations=3)
-    return _only(large, ~drawn), drawn
+    return only(large, ~drawn), drawn
 
 
 def _predicted(large: Views, small: Views) -> Floats:
@@ -219,16 +162,15 @@ def _middle(
     left, top = (width - part[0]) // 2, (height - part[1]) // 2
     box = (left, top, left + part[0], top + part[1])
     across, down = frame.size[0] / width, frame.size[1] / height
-    shift = np.array([[1, 0, left * across], [0, 1, top * down], [0, 0, 1.0]])
-    piece = geometry.Frame(frame.matrix @ shift, (part[0] * across, part[1] * down), frame.inside)
+    piece = frame.part(left * across, top * down, part[0] * across, part[1] * down)
     rendered, inside = piece.render(original.convert("L"), (original.width, original.height), part)
     before, after = (np.array(image.reduce(step), np.float32) for image in (rendered, edited.crop(box).convert("L")))
     out = np.zeros(before.shape, bool)
     if inside is not None:
-        out |= ~ndimage.binary_erosion(_resized(inside, before.shape, whole=True), iterations=2, border_value=1)
+        out |= ~ndimage.binary_erosion(resized(inside, before.shape, whole=True), iterations=2, border_value=1)
     if drawn is not None:
         places = Image.fromarray(drawn).resize(edited.size, Image.Resampling.NEAREST).crop(box)
-        out |= _resized(np.asarray(places), before.shape)
+        out |= resized(np.asarray(places), before.shape)
     if out.any() and not out.all():
         before[out], after[out] = before[~out].mean(), after[~out].mean()
     return before, after
@@ -242,7 +184,16 @@ def _smoothed(large: Views, operations: Sequence[Operation], width: int, frame: 
             step = max(step, round(2 * _pixels(operations, place, width / frame) * large.inside.shape[1] / width))
         elif isinstance(operation, asked.Sharpen | asked.Posterize):
             step = max(step, 2 if isinstance(operation, asked.Sharpen) else 4)
-    return _blocks(large, max(1, min(step, min(large.inside.shape) // 12)))
+    return blocks(large, max(1, min(step, min(large.inside.shape) // 12)))
+
+
+def _told_apart(large: Views, smoothed: Views, operations: Sequence[Operation]) -> None:
+    """Raises Unmeasurable where what is asked of the light clips so much that a blur after it hides by how much."""
+    if not any(isinstance(operation, asked.Light | asked.Contrast) for operation in operations):
+        return
+    stays = Views(large.before, large.before, large.inside, room(large.before, operations))
+    if not blocks(stays, large.inside.shape[0] // smoothed.inside.shape[0]).tell():
+        raise Unmeasurable("so much of the original would be clipped that light cannot be measured after a blur")
 
 
 def _pixels(operations: Sequence[Operation], place: int, per_pixel: float) -> float:
@@ -252,9 +203,3 @@ def _pixels(operations: Sequence[Operation], place: int, per_pixel: float) -> fl
         return 1.0
     resized = any(isinstance(other, asked.Resize) for other in operations[:place])
     return operation.pixels * (1.0 if resized else per_pixel)
-
-
-def _resized(mask: Mask, shape: tuple[int, ...], whole: bool = False) -> Mask:
-    """On a coarser grid: where any, or all, of the mask is."""
-    share = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((shape[1], shape[0]), Image.Resampling.BOX))
-    return share == 255 if whole else share > 0

@@ -87,9 +87,11 @@ def _similarity(before: Floats, after: Floats, inside: Mask) -> float:
 
 def _off(before: Floats, after: Floats, free: Mask, gain: float, recoloured: bool) -> float:
     """Mean distance in chroma, in levels. Pixels (n, 3)."""
+    if free.sum() > 50:
+        before, after = before[free], after[free]
     old, new = chroma(before), chroma(after)
     if not recoloured:
-        return float(np.abs(new - abs(gain) * old)[free].mean()) if free.sum() > 50 else 0.0
+        return float(np.abs(new - abs(gain) * old).mean())
     design = np.column_stack([before, np.ones(len(before), np.float32)])
     target = np.column_stack([new.real, new.imag])
     weights, *_ = np.linalg.lstsq(design.T @ design + 1e-3 * np.eye(4), design.T @ target, rcond=None)

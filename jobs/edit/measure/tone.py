@@ -69,7 +69,7 @@ def fit(before: Floats, after: Floats) -> Line:
 
 
 def expected(operations: Sequence[Operation], mean: float) -> tuple[float, float]:
-    """The luma's new mean and its slope over the old, as light, contrast and inversion together should make them."""
+    """The luma's new mean and its slope over the old, as light, contrast, inversion and tint should make them."""
     slope = 1.0
     for operation in operations:
         match operation:
@@ -79,6 +79,9 @@ def expected(operations: Sequence[Operation], mean: float) -> tuple[float, float
                 slope *= factor
             case asked.Invert():
                 mean, slope = 255 - mean, -slope
+            case asked.Tint(colour=colour, strength=strength):
+                own = float(luma(np.array(colour, np.float32)))
+                mean, slope = (1 - strength) * mean + strength * own, (1 - strength / 2) * slope
     return max(mean, 1.0), slope
 
 
@@ -96,7 +99,6 @@ class Tone:
         self.chroma, self.new_chroma = chroma(self.before), chroma(self.after)
         self.all_chroma, self.all_new_chroma = chroma(before), chroma(after)
         self.colourful = float(np.abs(self.all_chroma).mean())
-        self.lumas_of_all = luma(before)
 
     def finding(self, place: int) -> Finding | None:
         """None for an operation that is not measured here. Raises Unmeasurable."""
@@ -121,9 +123,12 @@ class Tone:
         return expected(kept, self.mean)
 
     def light(self, operation: asked.Light, place: int) -> tuple[float, str]:
-        without, _ = self.expected(place)
-        factor = max(self.line.at(self.mean), 0.5) / without
-        return ratio(factor, operation.factor), f"brightness {_change(factor)} ({_signed(operation.factor)} asked)"
+        mean, without = self.expected()[0], self.expected(place)[0]
+        if abs(math.log(mean / without)) < 0.2 * abs(math.log(operation.factor)):
+            raise Unmeasurable(f"what else is asked leaves no light to measure {operation.words!r} by")
+        share = ratio(max(self.line.at(self.mean), 0.5) / without, mean / without)
+        done = operation.factor ** max(min(share, 3.0), -3.0)  # before what else was asked, an inversion for one
+        return share, f"brightness {_change(done)} ({_signed(operation.factor)} asked)"
 
     def contrast(self, operation: asked.Contrast, place: int) -> tuple[float, str]:
         if self.spread < _LITTLE:
@@ -187,14 +192,14 @@ class Tone:
 
     def tint(self, operation: asked.Tint, place: int) -> tuple[float, str]:
         gain = abs(self.line.slope) if self.has(asked.Light, asked.Contrast) else 1.0
-        base = 0j if self.has(asked.Grayscale, asked.Sepia) else gain * complex(self.all_chroma.mean())
+        base = 0j if self.has(asked.Grayscale, asked.Sepia) else gain * complex(self.chroma.mean())
         colour = complex(chroma(np.array(operation.colour, np.float32)))
         towards = colour - base
         way = towards / abs(towards)
-        moved = complex(self.all_new_chroma.mean()) - base
+        moved = complex(self.new_chroma.mean()) - base
         along, across = (moved / way).real, abs((moved / way).imag)
         # painted over with the colour itself, or with that colour as dark and light as the picture is: both are right
-        room = float(np.minimum(self.lumas_of_all, 255 - self.lumas_of_all).mean()) / 127.5
+        room = float(np.minimum(self.lumas, 255 - self.lumas).mean()) / 127.5
         most = operation.strength * abs(towards)
         least = operation.strength * max(((colour * room - base) / way).real, 0.1 * abs(towards))
         reached = along - 0.5 * across
@@ -203,7 +208,11 @@ class Tone:
         return share, words if abs(moved) > 1.5 else "colours stayed as they were"
 
     def warmth(self, operation: asked.Warmth, place: int) -> tuple[float, str]:
-        red, _, blue = (float(value) for value in np.log(self.after.mean(0) + 1) - np.log(self.before.mean(0) + 1))
+        after = self.after.mean(0)
+        if self.has(asked.Contrast):  # a contrast about the mean moves the channels' means, too
+            after = self.new_lumas.mean() + (after - self.new_lumas.mean()) / max(abs(self.line.slope), 0.1)
+        before = self.before.mean(0)
+        red, _, blue = (float(value) for value in np.log(np.maximum(after, 0) + 1) - np.log(before + 1))
         wanted = math.log((1 + operation.amount) / (1 - operation.amount))
         way = "warmer" if red > blue else "cooler"
         words = (

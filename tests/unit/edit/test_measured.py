@@ -196,3 +196,42 @@ def test_the_scorer_never_uses_the_editors_code() -> None:
     for path in Path(measure.__file__).parent.glob("*.py"):
         imported = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         assert not any("operations" in str(node.module) for node in imported), path
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "black and white and increase the saturation by 40%",
+        "make it warmer and tint it blue",
+        "blur by 2 pixels and sharpen",
+        'write "2026" at the top, then blur by 3 pixels',
+        "brighten by 20%, rotate 90 degrees and darken by 10%",
+    ],
+)
+def test_what_cannot_be_told_apart_in_one_picture_is_said_instead_of_measured_wrongly(instruction: str) -> None:
+    original = photograph()
+
+    found = score(original, edit(original, instruction), instruction)
+
+    assert found.score is None
+    assert "cannot be told apart" in str(found.error)
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "darken by 30% and invert",
+        "crop the left half and rotate 30 degrees",
+        "invert and vignette",
+        "increase contrast by 30% and make it warmer",
+        'blur by 2 pixels and write "2026" at the top',
+        "rotate 90 degrees, sepia and sharpen",
+        "resize to 50% and increase saturation by 40%",
+    ],
+)
+def test_operations_in_one_instruction_do_not_disturb_each_others_measures(instruction: str) -> None:
+    original = photograph("chelsea.png", 160)
+
+    found = score(original, edit(original, instruction), instruction)
+
+    assert found.score > 8, found
