@@ -62,6 +62,7 @@ ATTRIBUTES = {
     "warmth": "warmth|color temperature|colour temperature|temperature|色温|暖度",
     "sharpen": "sharpness|clarity|锐度|清晰度",
     "blur": "blurriness|模糊度",
+    "resize": "size|image size|大小",
     "light?": "bright|as bright|亮",  # "twice as bright"
     "dark?": "dark|as dark|暗",
     "saturation?": "as saturated|as vivid|as colorful|as colourful|饱和",
@@ -142,39 +143,38 @@ KEEP = (
     "|keep everything else as it is|without changing anything else|leave everything else alone|change nothing else"
     "|其他保持不变|其余保持不变|其他不变|其余不变|保持其他不变|其它不变|其它保持不变|保持其余不变|其他部分保持不变"
 )
+SPOT = "part|area|region|corner|side|edge|portion|sides|corners|部分|区域|边|角"  # of a place: "the left side"
+PORTION = {
+    0.5: "half of the image|half of the photo|half of the picture|half of it|half the image|half the photo"
+    "|half the picture|一半图片|一半图像|一半画面",
+}
 FILL = (
-    "please|the|a|an|this|that|these|it|its|image|images|photo|photos|photograph|picture|pic|make|making|made|look"
-    "|looks|whole|entire|overall|all|of|in|into|on|at|for|is|be|so|should|can|could|would|you|we|me|i|want|need|to be"
-    "|apply|give|use|using|some|effect|filter|image's|photo's|picture's|with|as|than|original|current|by|to|version"
-    "|convert|turn it into|turn this into|turn the image into|turn the photo into|turn the picture into"
-    "|change|transform"
-    "|set|adjust|colors|colours|color|colour|tone|tones|from|around|about|approximately|roughly|part|area"
-    "|region|corner"
-    "|side|edge|half of|portion|only|just|do|let|put|place|add|there|onto|over|across|its size|size|scene|shot|level"
-    "|levels|everything|kind of|more of|amount|bit|size of|axis|along|now|first|letters|font|text color|text colour"
+    "please|the|a|an|this|that|these|it|its|image|images|photo|photos|photograph|picture|pic|make|making|made"
+    "|look|looks|whole|entire|overall|all|of|in|into|on|at|for|is|be|so|should|can|could|would|you|we|me|i|want"
+    "|need|to be|apply|give|use|using|some|effect|filter|image's|photo's|picture's|with|as|than|original|current"
+    "|by|to|version|convert|turn it into|turn this into|turn the image into|turn the photo into"
+    "|turn the picture into|change|transform|set|adjust|colors|colours|color|colour|tone|tones|from|around|about"
+    "|approximately|roughly|only|just|do|let|put|place|add|there|onto|over|across|its size|size|scene|shot|level"
+    "|levels|everything|kind of|more of|amount|size of|axis|along|now|first|letters|font|text color|text colour"
     "|coloured|colored|written|words|word|reading|saying|that says|which says|says|lines|line|piece|way"
-    "|proportionally"
-    "|width and height|dimensions|resolution|pixels|wide|radius|standard deviation|sigma"
-    "|请|请把|请将|把|将|这张|这幅|这个|该|图|图片|图像|照片|相片|画面|整张|整幅|整体|整个|让|使|使得|给|对"
-    "|进行|做|的|了|地"
-    "|得|一张|一个|一幅|它|变|变得|调整|调|处理|效果|颜色|色彩|转换|转换为|转换成|转为|转成|改|改成|改为|变换"
-    "|为原来的|原来的"
-    "|原来|原图|在|上|中|里|添加|加上|加入|应用|用|看起来|更加|更|比|我|想|要|需要|帮我|一下|个|张|幅|部分"
-    "|区域|方向|角度|设为"
-    "|设置|设置为|设成|全部|所有|都|整|滤镜|风格|些|处|内容|大小|尺寸为|并且把|画|字体|其|按|约|大约"
-    "|左右翻过来|边|各|比例"
+    "|proportionally|width and height|dimensions|resolution|pixels|wide|radius|standard deviation|sigma|请|请把"
+    "|请将|把|将|这张|这幅|这个|该|图|图片|图像|照片|相片|画面|整张|整幅|整体|整个|让|使|使得|给|对|进行|做|的|了"
+    "|地|得|一张|一个|一幅|它|变|变得|调整|调|处理|效果|颜色|色彩|转换|转换为|转换成|转为|转成|改|改成|改为|变换"
+    "|为原来的|原来的|原来|原图|在|上|中|里|添加|加上|加入|应用|用|看起来|更加|更|比|我|想|要|需要|帮我|一下|个"
+    "|张|幅|方向|角度|设为|设置|设置为|设成|全部|所有|都|整|滤镜|风格|些|处|内容|大小|尺寸为|并且把|画|字体|其|按"
+    "|约|大约|左右翻过来|比例"
 )
 
 
 def phrases() -> Iterator[tuple[str, str, Any]]:
     """Every phrase with its kind and what it stands for. Where two kinds share one, the later one here is taken."""
-    single = {"fill": FILL, "join": JOIN, "to": TO, "by": BY, "keep": KEEP}
+    single = {"fill": FILL, "join": JOIN, "to": TO, "by": BY, "keep": KEEP, "spot": SPOT}
     for kind, text in single.items():
         yield from ((phrase, kind, None) for phrase in text.split("|"))
     tables: dict[str, dict[Any, str]] = {
         "size": LETTERS, "degree": DEGREES, "direction": DIRECTIONS, "factor": FACTORS, "share": SHARES,
         "colour": COLOURS, "row": ROWS, "column": COLUMNS, "place": PLACES, "sides": SIDES, "axis": AXES,
-        "turn": TURNS, "shape": SHAPES, "attribute": ATTRIBUTES, "operation": OPERATIONS,
+        "turn": TURNS, "shape": SHAPES, "portion": PORTION, "attribute": ATTRIBUTES, "operation": OPERATIONS,
     }  # fmt: skip
     for kind, table in tables.items():
         for value, text in table.items():

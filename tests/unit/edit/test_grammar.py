@@ -1,5 +1,8 @@
 """An instruction is read as operations, in English and Chinese, or refused with the words that were not understood."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,16 +49,19 @@ def read(instruction: str) -> list[tuple[object, ...]]:
         ("posterize to 6 colours", [("Posterize", 6)]),
         ("rotate by 30° to the left", [("Rotate", -30.0)]),
         ("Rotate the image 270 degrees clockwise", [("Rotate", -90.0)]),
+        ("rotate it left by 15 degrees", [("Rotate", -15.0)]),
         ("a quarter turn clockwise", [("Rotate", 90.0)]),
         ("turn it upside down", [("Rotate", 180.0)]),
         ("flip it upside down", [("Flip", "vertical")]),
         ("flip horizontally and vertically", [("Flip", "horizontal"), ("Flip", "vertical")]),
         ("mirror it; then rotate 90 degrees", [("Flip", "horizontal"), ("Rotate", 90.0)]),
         ("keep the left half", [("Crop", (0.0, 0.0, 0.5, 0.0), "share", None, None)]),
+        ("crop to the left half of the image", [("Crop", (0.0, 0.0, 0.5, 0.0), "share", None, None)]),
         ("cut off the top 20%", [("Crop", (0.0, 0.2, 0.0, 0.0), "share", None, None)]),
         ("crop 8 pixels from each side", [("Crop", (8.0, 8.0, 8.0, 8.0), "pixels", None, None)]),
         ("crop to a square", [("Crop", (0.0, 0.0, 0.0, 0.0), "share", 1.0, None)]),
         ("resize to 640x480", [("Resize", None, 640, 480)]),
+        ("reduce the size by 20%", [("Resize", 0.8, None, None)]),
         ("enlarge it 2x", [("Resize", 2.0, None, None)]),
         ("make it smaller by 25%", [("Resize", 0.75, None, None)]),
         ('Write "Hello, and goodbye" at the top in red',
@@ -98,6 +104,10 @@ def test_an_amount_that_was_only_said_in_words_is_known_to_be_one_of_many_right_
         ("don't blur it", ["don't"]),
         ("把猫换成狗", ["猫"]),
         ("调亮30%并去掉背景里的人", ["背景", "人"]),
+        ("brighten the left side", ["'left'", "light"]),
+        ("darken the corner", ["'corner'"]),
+        ("blur half of the image", ["'half of the image'"]),
+        ("把左边调亮", ["'左边'"]),
         ("brighten by 30% in red", ["'red'", "light"]),
         ("rotate 90 degrees by 20%", ["'20%'"]),
         ("brighten blur", ["'brighten' and 'blur'", "'and' or a comma"]),
@@ -143,3 +153,13 @@ def test_whatever_is_asked_is_operations_or_a_refusal_in_one_line(instruction: s
     assert all(isinstance(each, asked.Operation) for each in done)
     assert bool(done) != bool(said)
     assert "\n" not in said.replace(instruction, "")
+
+
+def test_every_example_of_the_recipe_is_understood() -> None:
+    table = (Path(__file__).parents[3] / "docs" / "recipes" / "edit-instructions.md").read_text().partition("## How")[0]
+    rows = [line.split("|")[2:4] for line in table.splitlines() if line.startswith("| ") and "in English" not in line]
+
+    examples = [each for cells in rows for cell in cells for each in re.split(r"[,;] ", cell.strip())]
+    assert len(examples) > 50
+    for example in examples:
+        assert parse(example), example
