@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ def run(options: Acceleration = OFF, plan: Plan = PLAN, ctx: Any = None, **task:
     return fit(Walking(**task), plan, options, CPU, ctx)
 
 
+@cache
+def undisturbed(**task: Any) -> Fitted:
+    """The plain training that others are compared with, made once."""
+    return run(**task)
+
+
 def weights(fitted: Fitted) -> dict[str, torch.Tensor]:
     return fitted.model.state_dict()
 
@@ -58,8 +65,8 @@ def test_it_learns() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
-    assert same(run(), run())
-    assert not close(run(), run(plan=replace(PLAN, seed=6)), 1e-3)
+    assert same(run(), undisturbed())
+    assert not close(undisturbed(), run(plan=replace(PLAN, seed=6)), 1e-3)
 
 
 def test_it_stops_when_validation_gets_no_better_and_keeps_the_best() -> None:
@@ -74,9 +81,7 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best() -> None:
     ids=str,
 )
 def test_options_that_leave_the_mathematics_alone_give_the_same_weights(changed: dict[str, Any]) -> None:
-    plain = run(dropout=0.0)
-
-    assert close(run(Acceleration(acceleration="off", **changed), dropout=0.0), plain)
+    assert close(run(Acceleration(acceleration="off", **changed), dropout=0.0), undisturbed(dropout=0.0))
 
 
 def test_cached_features_of_frozen_layers_give_the_same_weights_but_for_their_rounding() -> None:
@@ -102,7 +107,7 @@ def test_auto_says_what_it_chose_and_leaves_the_start_of_the_training_as_it_was(
     assert not {choice.option for choice in chosen.record.choices} & given.given().keys()
     assert all(choice.why for choice in chosen.record.choices)
     assert chosen.record.options["tokens"] == 4096
-    assert close(chosen, run(dropout=0.0))
+    assert close(chosen, undisturbed(dropout=0.0))
 
 
 def test_the_best_epoch_is_one_of_the_last_low_rank_form() -> None:
@@ -123,8 +128,9 @@ def test_a_training_that_is_killed_at_any_step_ends_as_an_undisturbed_one(
     step: int, changed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, task = Acceleration(acceleration="off", checkpoint_s=0, **changed), {"dim": DIM if changed else 16}
+    whole = undisturbed(options=options, **task)
     monkeypatch.setattr("jobs.training.engine._CHECKPOINTS_SHARE", 1e9)  # after every step
-    undisturbed, ctx = run(options, **task), Ctx(tmp_path)
+    ctx = Ctx(tmp_path)
     made: list[int] = []
     real = stepper.Stepper.step
 
@@ -142,10 +148,10 @@ def test_a_training_that_is_killed_at_any_step_ends_as_an_undisturbed_one(
     resumed = run(options, ctx=ctx, **task)
 
     assert made == sorted([*range(1, 25), step])  # none is made twice but the one that was cut off
-    assert same(resumed, undisturbed)
-    assert metrics(resumed) == metrics(undisturbed)
-    assert resumed.record.steps == undisturbed.record.steps == 24
-    assert resumed.record.examples == undisturbed.record.examples
+    assert same(resumed, whole)
+    assert metrics(resumed) == metrics(whole)
+    assert resumed.record.steps == whole.record.steps == 24
+    assert resumed.record.examples == whole.record.examples
 
 
 def test_a_checkpoint_of_another_training_is_not_continued(tmp_path: Path) -> None:
