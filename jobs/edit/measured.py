@@ -25,8 +25,8 @@ class MeasuredScorer(Scorer):
 
     @property
     def memory_bytes(self) -> int:
-        """On the host: NumPy, SciPy and scikit-image's metrics, and two pictures of 20 megapixels."""
-        return 500_000_000
+        """On the host: its libraries, 60 MB, and what it makes of two pictures of 20 megapixels."""
+        return 150_000_000
 
     def load(self) -> None:
         from jobs.edit.measure import pair  # noqa: F401  imports scikit-image

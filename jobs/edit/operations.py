@@ -84,8 +84,10 @@ def _rows(matrix: NDArray[np.floating]) -> tuple[float, ...]:
 def _vignette(image: Image.Image, strength: float) -> Image.Image:
     """Light falls with the square of the distance from the centre, by `strength` in the corners."""
     width, height = image.size
-    across, down = np.linspace(-1, 1, width) ** 2, np.linspace(-1, 1, height) ** 2
-    left = (1 - strength * np.add.outer(down, across) / 2).astype(np.float32)
+    across, down = (np.linspace(-1, 1, side, dtype=np.float32) ** 2 for side in (width, height))
+    left = np.add.outer(down, across)
+    left *= -strength / 2
+    left += 1
     done = np.array(image)
     for channel in range(3):  # one at a time: a large picture's floats would take twelve times its memory
         np.multiply(done[..., channel], left, out=done[..., channel], casting="unsafe")
