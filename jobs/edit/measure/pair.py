@@ -34,10 +34,14 @@ class Measured:
 
 def measure(original: Image.Image, edited: Image.Image, operations: Sequence[Operation]) -> Measured:
     """Raises Unmeasurable, with the reason, where the pictures cannot show what came of an operation."""
+    conflicts.check(operations)
+    small_asked = any(isinstance(operation, asked.Crop | asked.Resize) for operation in operations)
     for name, image in (("original", original), ("edited picture", edited)):
         if min(image.size) < _SMALLEST:
-            raise Unmeasurable(f"the {name} of {image.width} x {image.height} pixels is too small: 16 x 16 at least")
-    conflicts.check(operations)
+            words = f"the {name} has {image.width} x {image.height} pixels"
+            if image is edited and not small_asked and min(original.size) >= _SMALLEST:
+                return Measured(0.0, 0.0, f"T{words[1:]}: nothing of the original can be seen in it.")
+            raise Unmeasurable(f"{words}: at least 16 x 16 are measured")
     aligned = geometry.align(original, edited, operations)
     large = views(original, edited, aligned.frame, operations)
     small = smaller(large, _TONE)

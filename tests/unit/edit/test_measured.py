@@ -64,6 +64,7 @@ def damaged(right: Image.Image) -> Iterator[tuple[str, Image.Image]]:
     noise = np.random.default_rng(0).integers(0, 256, (right.height, right.width, 3), dtype=np.uint8)
     yield "noise", Image.fromarray(noise)
     yield "one colour", Image.new("RGB", right.size, tuple(np.asarray(right).reshape(-1, 3).mean(0).astype(int)))
+    yield "one pixel", right.resize((1, 1))
     yield "another picture", photograph("coffee.png").resize(right.size)
 
 
@@ -97,7 +98,8 @@ def test_a_picture_that_is_no_such_edit_scores_low(asked: str) -> None:
 
     for what, picture in damaged(edit(original, asked)):
         found = score(original, picture, asked)
-        assert found.score < 3.5, (what, found)
+        small = what == "one pixel" and found.score is None  # a crop might have been right, and cannot be measured
+        assert small or found.score < 3.5, (what, found)
 
 
 def test_what_was_not_asked_costs_preservation_and_is_told() -> None:
@@ -146,7 +148,7 @@ def test_another_way_to_do_the_same_is_as_right() -> None:
 @pytest.mark.parametrize(
     ("original", "instruction", "said"),
     [
-        (Image.new("RGB", (1, 1)), "brighten", "too small"),
+        (Image.new("RGB", (1, 1)), "brighten", "at least 16 x 16"),
         (Image.new("RGB", (64, 64), (90, 90, 90)), "rotate 90 degrees", "looks the same"),
         (Image.new("RGB", (64, 64), (90, 90, 90)), "grayscale", "no colour"),
         (Image.new("RGB", (64, 64), (90, 90, 90)), "more contrast", "one tone"),
