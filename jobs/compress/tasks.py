@@ -89,6 +89,9 @@ class Prune(Recovered):
 class LowRank(Recovered):
     """Write a network's linear layers as products of thin matrices, and let it recover."""
 
+    rate: float = Field(
+        default=3e-4, gt=0, lt=1, description="Learning rate of the recovery: a thin network is far off."
+    )
     ratio: float = Field(default=0.25, gt=0, le=1, description="Rank, as a share of a matrix's smaller side.")
 
 
