@@ -27,9 +27,10 @@ class StickyCycle(round_robin_cycle):
         self._jobs = settings().affinity_jobs if jobs is None else jobs
         self._seconds = settings().affinity_seconds if seconds is None else seconds
         self._clock = clock
-        self._current: str | None = None
-        self._taken = 0
-        self._since = 0.0
+        # Jobs taken, and since when. Kept while another queue is in front: an urgent job is a detour; when it ended the
+        # stay, a stream of them made this a round robin (benchmarks/affinity.py). Two queues that take turns still
+        # starve no third one: each goes to the end once its own budget is spent.
+        self._stays: dict[str, tuple[int, float]] = {}
 
     def update(self, it: Iterable[str]) -> None:
         """The queues to take from have changed: those that stay keep their order, or a reconnect would end the stay."""
@@ -41,17 +42,11 @@ class StickyCycle(round_robin_cycle):
         """A message of this queue was taken."""
         if last_used not in self.items:
             return last_used
-        if last_used != self._current:
-            # The one that is left goes behind those that wait, or two that take turns would starve a third.
-            if self._current is not None and self._current in self.items:
-                self._to_end(self._current)
-            self.items.insert(0, self.items.pop(self.items.index(last_used)))
-            self._current, self._taken, self._since = last_used, 0, self._clock()
-        self._taken += 1
-        if self._taken >= self._jobs or self._clock() - self._since >= self._seconds:
-            self._to_end(last_used)
-            self._current = None
+        taken, since = self._stays.pop(last_used, (0, self._clock()))
+        self.items.remove(last_used)
+        if taken + 1 >= self._jobs or self._clock() - since >= self._seconds:
+            self.items.append(last_used)
+        else:
+            self._stays[last_used] = (taken + 1, since)
+            self.items.insert(0, last_used)
         return last_used
-
-    def _to_end(self, queue: str) -> None:
-        self.items.append(self.items.pop(self.items.index(queue)))

@@ -60,6 +60,18 @@ def test_a_budget_of_seconds_ends_the_stay() -> None:
     assert served == ["a", "a", "a", "b", "b", "b", "a", "a"]
 
 
+def test_an_urgent_job_of_another_queue_is_a_detour() -> None:
+    cycle = StickyCycle(jobs=4, seconds=1000)
+    cycle.update(["a", "b", "urgent"])
+
+    served = []
+    for _ in range(8):
+        served.append(serve(cycle, {"a": 1, "b": 1, "urgent": 0}))
+        cycle.rotate("urgent")  # taken by its priority, whatever the order says
+
+    assert "".join(filter(None, served)) == "aaaabbbb"
+
+
 def test_a_reconnect_does_not_end_the_stay() -> None:
     cycle = StickyCycle(jobs=100, seconds=100)
     cycle.update(["a", "b"])
