@@ -1,0 +1,87 @@
+"""The stories, with the Procfile's processes around them; `python -m workers.demo`, which bin/demo calls."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+
+from celery.exceptions import CeleryError
+from rich.console import Console
+
+from broker.errors import GristmillError
+from db.settings import SettingsError, settings
+from workers import up
+from workers.demo import classify, edit, recommend
+from workers.process import FLOWER_PORT, address_file
+
+STORIES = {"recommend": recommend.story, "classify": classify.story, "edit": edit.story}
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="bin/demo", description="Recommendations, text classifiers and an image editor evaluated, from nothing."
+    )
+    parser.add_argument("--keep", action="store_true", help="leave everything running: stop it with `gristmill down`")
+    parser.add_argument("--only", choices=sorted(STORIES), help="one of the stories")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    out = Console(highlight=False)
+    try:
+        stopped = with_processes(
+            lambda: tell(out, given.only), given.keep, lambda line: out.print(line, style="dim", soft_wrap=True)
+        )
+    except (SettingsError, GristmillError, CeleryError) as error:
+        Console(stderr=True).print(f"demo: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    out.print(farewell(stopped), soft_wrap=True)
+    return 0
+
+
+def tell(out: Console, only: str | None) -> None:
+    """One story, or all."""
+    for name, story in STORIES.items():
+        if only in (None, name):
+            story(out)
+
+
+def with_processes(work: Callable[[], None], keep: bool, say: Callable[[str], None]) -> bool:
+    """Start the Procfile's processes in the background, work, and stop them unless they are to stay.
+
+    What was running before stays as it is: it is somebody's. Returns whether they were stopped.
+    """
+    say(f"starting PostgreSQL, Redis and the Procfile's processes under {settings().home} …")
+    ours = up.detach(say if keep else lambda _: None)
+    try:
+        work()
+    except BaseException:
+        if ours:
+            up.down(say)
+        raise
+    if ours and not keep:
+        up.down(say)
+        return True
+    return False
+
+
+def farewell(stopped: bool) -> str:
+    """Where to look next."""
+    address = address_file(settings().home, "flower")
+    flower = address.read_text() if address.exists() else f"http://127.0.0.1:{FLOWER_PORT}"
+    lines = [
+        f"Flower:  {flower}",
+        f"Try:     .venv/bin/gristmill recommend {recommend.USER}",
+        "         .venv/bin/gristmill jobs --limit 5        .venv/bin/gristmill cache stats",
+        "         .venv/bin/gristmill models                .venv/bin/gristmill doctor",
+        f"         .venv/bin/gristmill submit classify.predict --model {classify.SERVED} --text TEXT --wait",
+        "Stop:    .venv/bin/gristmill down",
+    ]
+    if stopped:
+        lines.insert(0, f"all is stopped; the rows stay in {settings().home}. `bin/demo --keep` leaves it running:")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
