@@ -14,6 +14,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from jobs.classify.verdict import Entry
 from jobs.text.footprint import FLOPS
@@ -25,6 +27,7 @@ from jobs.training.summary import table
 PICTURE, PAGE = "compare.png", "index.html"
 _ROLES = {"teacher": (BLUE, "o"), "student": (GREEN, "^"), "compressed": (ORANGE, "s"), "baseline": (GREY, "X")}
 _NOTABLE = 2.0  # points of recall
+_HEIGHTS = (6, -14, 20, -28, 34, -42)  # points above its model that a label may be
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -121,6 +124,7 @@ class Comparison:
             axes.grid(alpha=0.3, which="both")
             axes.margins(x=0.16, y=0.1)
             axes.legend(fontsize=9, loc="lower right")
+            _part(figure, [each for each in axes.texts if isinstance(each, Annotation)])
             figure.savefig(path)
 
     def _points(self, axes: Axes, names: Sequence[str]) -> None:
@@ -138,6 +142,19 @@ class Comparison:
                           markersize=9, capsize=3, elinewidth=0.8, alpha=0.9, label=label)  # fmt: skip
             axes.annotate(name, (entry.p50_ms, middle), xytext=(6, 6), textcoords="offset points", fontsize=9,
                           fontweight="bold" if entry.pareto else "normal", parse_math=False)  # fmt: skip
+
+
+def _part(figure: Figure, labels: Sequence[Annotation]) -> None:
+    """Moves labels up or down that would lie on each other: a model and what was made of it are often that near."""
+    figure.draw_without_rendering()  # only then is it known where they are
+    placed: list[Bbox] = []
+    for label in labels:
+        for height in _HEIGHTS:
+            label.xyann = (6, height)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in placed):
+                break
+        placed.append(box)
 
 
 _COLUMNS = ("model", "accuracy %", "95 % interval", "macro-F1 %", "ECE", "p50 ms", "p99 ms", "texts/s", "agreement %")

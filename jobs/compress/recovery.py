@@ -41,15 +41,15 @@ class Recovery(Distillation):
 
     def __init__(
         self, source: Loaded, data: Dataset, model: nn.Module, lesson: Lesson | None, network: dict[str, Any],
-        *, rows: int = 0, epochs: int = _EPOCHS, gradual: float | None = None,
+        *, rows: int = 0, epochs: int = _EPOCHS, gradual: float | None = None, how: str = "pruned",
         tell: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """rows: texts that are learned from in all epochs together. gradual: the share of zeros to grow to.
 
-        tell: called at each step.
+        how: what was done to the network, for its name. tell: called at each step.
         """
         asked = source.manifest["reading"]
-        name = f"{source.manifest['architecture']}, pruned"
+        name = f"{source.manifest['architecture']}, {how}"
         student = Student(name, model, source.tokenizer, network)
         reading = {"max_length": asked["max_length"], "prefix": asked["prefix"]}
         super().__init__(data, student, lesson, alpha=1.0, **reading)
@@ -130,7 +130,7 @@ def _masked(model: nn.Module) -> float:
 
 def recover(
     source: Loaded, data: Dataset, model: nn.Module, lesson: Lesson, rows: int, options: Acceleration,
-    device: torch.device, *, rate: float, seed: int = 42, gradual: float | None = None,
+    device: torch.device, *, rate: float, seed: int = 42, gradual: float | None = None, how: str = "pruned",
     tell: Callable[[], None] = lambda: None,
 ) -> tuple[Recovery, Fitted, Plan]:  # fmt: skip
     """Trains the model in place on so many texts, dropout off, the embeddings as they are.
@@ -141,7 +141,7 @@ def recover(
     embeddings = getattr(getattr(model, "upper", None), "embeddings", None)
     rates = {layer: layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)}
     network = source.manifest.get("network", {"kind": "transformer"})
-    task = Recovery(source, data, model, lesson, network, rows=rows, epochs=epochs, gradual=gradual, tell=tell)
+    task = Recovery(source, data, model, lesson, network, rows=rows, epochs=epochs, gradual=gradual, how=how, tell=tell)
     plan = Plan(epochs=epochs, patience=None, batch=BATCH, rate=rate, betas=(0.9, 0.98), seed=seed)
     try:
         for layer in rates:

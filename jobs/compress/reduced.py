@@ -80,12 +80,12 @@ def reduce(
             )
             task, fitted, plan = recovery.recover(
                 source.loaded, source.data, model, lesson, rows, params.settings(), device,
-                rate=params.rate, seed=params.seed, gradual=gradual, tell=tell,
+                rate=params.rate, seed=params.seed, gradual=gradual, how=how, tell=tell,
             )  # fmt: skip
             model.cpu()
         else:
             network = source.loaded.manifest.get("network", {"kind": "transformer"})
-            task = Recovery(source.loaded, source.data, model, None, network)
+            task = Recovery(source.loaded, source.data, model, None, network, how=how)
             fitted, plan = Fitted(model, [], 0, Record()), Plan(seed=params.seed)
         attempt.finish(model)
         verdict = judge(model)
