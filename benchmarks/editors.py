@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from jobs.edit.measured import MeasuredScorer
-
 from jobs.edit.adapters.base import EditRequest, EditResult, Scored, ScoreRequest, checked
+from jobs.edit.measured import MeasuredScorer
 from jobs.edit.procedural import ProceduralEditor
 
 EDITOR_BYTES, SCORER_BYTES = 50 * 10**9, 45 * 10**9
