@@ -57,19 +57,7 @@ def services(request: pytest.FixtureRequest) -> Iterator[Path]:
 @pytest.fixture
 def clean_db(services: Path) -> Path:
     """The same servers with no rows and no keys."""
-    import psycopg
-    from psycopg import sql
+    from tests import rows
 
-    from broker.settings import make_client
-    from db.settings import settings
-
-    with psycopg.connect(settings().postgres_url().replace("+psycopg", "", 1), autocommit=True) as connection:
-        found = connection.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
-        ).fetchall()
-        if found:
-            names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
-            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
-    with make_client() as client:
-        client.flushall()
+    rows.wipe()
     return services

@@ -17,6 +17,7 @@ from jobs.classify.tasks import compare, train_student, train_teacher
 from jobs.compress.tasks import export
 from jobs.text import footprint
 from jobs.training import report
+from tests import rows
 from tests.integration.cli.conftest import Gristmill
 from tests.integration.recommend.running import run
 from tests.unit.text import tiny
@@ -31,6 +32,7 @@ def store() -> ArtifactStore:
 @pytest.fixture(scope="module")
 def made(services: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A teacher, its ONNX form and a student that had no teacher: their data, and name -> artifact and lineage."""
+    rows.wipe()  # models of other modules' tests may have these names
     folder = tmp_path_factory.mktemp("compare")
     data, encoder = tiny.write_folder(folder / "words"), tiny.write_encoder(folder / "tiny")
     with pytest.MonkeyPatch.context() as patch:
@@ -39,10 +41,10 @@ def made(services: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         run(train_student, data=str(data), kind="ngrams", size="small", **QUICK)
         run(export, model="teacher-words")
     with session() as opened:
-        rows = {
+        found = {
             name: registry.current(opened, name) for name in ("teacher-words", "student-words", "teacher-words-onnx")
         }
-        models = {name: (row.artifact_digest, row.metrics, row.lineage) for name, row in rows.items() if row}
+        models = {name: (row.artifact_digest, row.metrics, row.lineage) for name, row in found.items() if row}
     return {"data": data, "models": models}
 
 
