@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from jobs.text import baseline, footprint, machine
 from jobs.text.data import Dataset, Split
 from jobs.text.metrics import confusion, macro_f1, measure
 from jobs.text.models import TextModel, open_model
-from jobs.training import manifest
+from jobs.training.publish import put_report
 from jobs.training.registered import ancestry
 
 log = structlog.get_logger()
@@ -62,10 +61,8 @@ def compare(ctx: Context, params: Compare) -> dict[str, Any]:
     ctx.progress(4, 5, stage="store")
     with ctx.store.scratch() as folder:
         comparison.write(folder)
-        facts = {"kind": KIND, "title": comparison.title, "job": str(ctx.job_id), "attempt": ctx.attempt}
-        (folder / manifest.MANIFEST).write_text(json.dumps(facts, ensure_ascii=False))
         try:
-            stored = ctx.store.put(folder)
+            stored = put_report(ctx, folder, KIND, comparison.title)
         except ArtifactError as error:
             raise JobError(str(error)) from None
     with ctx.session() as session:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -93,9 +92,9 @@ class Comparison:
         left_out = [f"{name}: {why}" for name, why in self.left_out.items()]
         lineage = [f"{each.model}: {each.architecture}; {each.lineage or 'trained'}" for each in self.entries]
         marked = [entry.pareto for entry in self.entries]
-        return Template(_TEMPLATE.read_text()).substitute(
-            style=html.STYLE,
-            title=escape(self.title),
+        return html.page(
+            self.title,
+            _TEMPLATE,
             facts=bullets([f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items()]),
             recommendation=bullets(self.recommendation),
             picture=base64.b64encode(picture).decode(),

@@ -19,7 +19,7 @@ from jobs.edit import compare_page, interval
 from jobs.edit.gallery import thumbnails
 from jobs.edit.paired import Changed, Paired, judges_differ
 from jobs.edit.tasks import Compare
-from jobs.training import manifest
+from jobs.training.publish import put_report
 
 KIND = "edit comparison"
 
@@ -40,10 +40,8 @@ def compare(ctx: Context, params: Compare) -> dict[str, Any]:
         (folder / "report.json").write_text(json.dumps(data, ensure_ascii=False, allow_nan=False))
         (folder / "report.md").write_text(compare_page.markdown(data))
         (folder / "index.html").write_text(compare_page.render(data, most, before, after))
-        facts = {"kind": KIND, "title": data["title"], "job": str(ctx.job_id), "attempt": ctx.attempt}
-        (folder / manifest.MANIFEST).write_text(json.dumps(facts, ensure_ascii=False))
         try:
-            stored = ctx.store.put(folder)
+            stored = put_report(ctx, folder, KIND, data["title"])
         except ArtifactError as error:
             raise JobError(str(error)) from None
     with ctx.session() as session:

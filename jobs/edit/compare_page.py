@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from db.edit import EditPair
 from jobs.edit import page, plots
 from jobs.edit.paired import SHOWN
 from jobs.edit.text import between, number
+from jobs.training import html
 from jobs.training.html import bullets
-from jobs.training.html import table as html_table
 from jobs.training.summary import table
 
 COLUMNS = ("category", "pairs", "first", "second", "difference", "95 % interval", "better", "worse", "only one scored")
@@ -55,12 +54,13 @@ def render(
         if each["pairs"]
     }
     low_high = (data["first"], data["second"])
-    return Template(_TEMPLATE.read_text()).substitute(
-        style=page.STYLE,
-        title=escape(data["title"]),
+    return html.page(
+        data["title"],
+        _TEMPLATE,
+        page.STYLE,
         facts=bullets(facts(data)),
         warnings="".join(f'<p class="note error">{escape(each)}</p>' for each in warnings(data)),
-        table=html_table(COLUMNS, rows(data), [each["beyond_chance"] for each in data["categories"].values()]),
+        table=html.table(COLUMNS, rows(data), [each["beyond_chance"] for each in data["categories"].values()]),
         legend=escape(legend(data)),
         plot=plots.intervals(shown, f"difference: {low_high[1]['name']} - {low_high[0]['name']}", zero=True),
         changed="".join(_pair(one, two, before, after) for one, two in most) or "<p>No score changed.</p>",

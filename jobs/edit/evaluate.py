@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,6 +22,7 @@ from jobs.edit.benchmark import Item
 from jobs.edit.config import Config
 from jobs.edit.images import ImageError
 from jobs.edit.tasks import Evaluate
+from jobs.training.publish import put_report
 
 log = structlog.get_logger()
 
@@ -154,9 +154,7 @@ def _ended(ctx: Context, run: EditRun, config: Config) -> dict[str, Any]:
     with ctx.store.scratch() as folder:
         with read_session() as session:  # not the job's own: it would hold its row for as long as that takes
             said = report.write(session, ctx.store, run.id, folder)
-        facts = {"kind": report.KIND, "title": f"{run.name}: {total:,} pairs", "job": str(ctx.job_id)}
-        (folder / "manifest.json").write_text(json.dumps(facts | {"attempt": ctx.attempt}, ensure_ascii=False))
-        stored = ctx.store.put(folder)
+        stored = put_report(ctx, folder, report.KIND, f"{run.name}: {total:,} pairs")
         with ctx.session() as session:
             registry.record(session, stored, report.KIND, ctx.job_id)
             edit.end(session, run.id, stored.digest)

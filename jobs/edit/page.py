@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from db.edit import EditPair
@@ -29,9 +28,10 @@ def render(
 ) -> str:  # fmt: skip
     """The whole page. Nothing is loaded from elsewhere, and no text of the benchmark or of a model is markup."""
     numbers = {name: place for place, name in enumerate(data["categories"])}
-    return Template(_TEMPLATE.read_text()).substitute(
-        style=STYLE + _filters(numbers.values()),
-        title=escape(data["title"]),
+    return html.page(
+        data["title"],
+        _TEMPLATE,
+        STYLE + _filters(numbers.values()),
         facts=bullets(text.facts(data)),
         doubt=escape(data["doubt"]),
         table=table(text.COLUMNS, text.scores(data)),

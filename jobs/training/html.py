@@ -1,4 +1,4 @@
-"""Pieces of a report's page: whatever they are given is text, never markup."""
+"""The pages of reports and their pieces: whatever they are given is text, never markup."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from string import Template
 
 STYLE = Path(__file__).with_name("page.css").read_text()  # light and dark, on paper and on a phone
+_FRAME = Path(__file__).with_name("page.html")
 _DIFFERENCE = re.compile(r"[+-]\d+\.?\d*")
 _WORD = re.compile(r"(?!not known)[^\W\d]")  # what begins with a letter
+
+
+def page(title: str, template: Path, style: str = STYLE, **pieces: str) -> str:
+    """A page in one file, which loads nothing from elsewhere. `template`: what follows the title, with $names.
+
+    `pieces` are markup, by these names.
+    """
+    content = Template(template.read_text()).substitute(pieces)
+    return Template(_FRAME.read_text()).substitute(title=escape(title), style=style, content=content)
 
 
 def bullets(lines: Sequence[str]) -> str:

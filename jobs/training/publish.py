@@ -8,6 +8,8 @@ from typing import Any
 from broker.context import Context
 from db import registry
 from db.artifact import Model
+from db.store import Stored
+from jobs.training import manifest
 
 
 def earlier(ctx: Context) -> Model | None:
@@ -57,6 +59,14 @@ def publish(
     if not ctx.store.exists(stored.digest):
         ctx.store.put(folder)
     return model
+
+
+def put_report(ctx: Context, folder: Path, kind: str, title: str) -> Stored:
+    """A report's folder into the store, with the manifest that it lacks. Raises what the store raises."""
+    # The job's own, so that no two jobs share a report and the one's clean-up never takes the other's.
+    facts = {"kind": kind, "title": title, "job": str(ctx.job_id), "attempt": ctx.attempt}
+    manifest.write_json(folder / manifest.MANIFEST, facts)
+    return ctx.store.put(folder)
 
 
 def result(model: Model) -> dict[str, Any]:

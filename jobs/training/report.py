@@ -16,6 +16,7 @@ from db import registry
 from db.store import ArtifactError
 from jobs.training.confusion import Confusion
 from jobs.training.curves import draw
+from jobs.training.publish import put_report
 from jobs.training.record import Record
 from jobs.training.summary import markdown, speed
 
@@ -38,10 +39,7 @@ def keep(
     try:
         with ctx.store.scratch() as folder:
             write(folder, record, title, facts, confusion)
-            # The job's own, so that no two jobs share a report and the one's clean-up never takes the other's.
-            manifest = {"kind": KIND, "title": title, "job": str(ctx.job_id), "attempt": ctx.attempt}
-            (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False))
-            stored = ctx.store.put(folder)
+            stored = put_report(ctx, folder, KIND, title)
     except (ArtifactError, OSError) as error:
         said = summary(error)
         log.warning("report_not_kept", reason=said)
