@@ -14,7 +14,6 @@ import structlog
 
 from broker.context import Context
 from broker.errors import JobError
-from db import registry
 from db.store import ArtifactError
 from jobs.classify import timing
 from jobs.classify.candidates import Candidate, choose
@@ -26,7 +25,7 @@ from jobs.text import baseline, footprint, machine
 from jobs.text.data import Dataset, Split
 from jobs.text.metrics import confusion, macro_f1, measure
 from jobs.text.models import TextModel, open_model
-from jobs.training.publish import put_report
+from jobs.training.publish import keep_report
 from jobs.training.registered import ancestry
 
 log = structlog.get_logger()
@@ -61,14 +60,9 @@ def compare(ctx: Context, params: Compare) -> dict[str, Any]:
     ctx.progress(4, 5, stage="store")
     with ctx.store.scratch() as folder:
         comparison.write(folder)
-        try:
-            stored = put_report(ctx, folder, KIND, comparison.title)
-        except ArtifactError as error:
-            raise JobError(str(error)) from None
-    with ctx.session() as session:
-        registry.record(session, stored, KIND, ctx.job_id)
+        digest = keep_report(ctx, folder, KIND, comparison.title)
     return {
-        "report": stored.digest,
+        "report": digest,
         "data": dataset.name,
         "on": params.on,
         "recommendation": list(comparison.recommendation),

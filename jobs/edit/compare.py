@@ -11,15 +11,14 @@ from sqlalchemy.orm import Session
 
 from broker.context import Context
 from broker.errors import JobError
-from db import edit, registry
+from db import edit
 from db.edit import EditPair, EditRun
 from db.engine import session as read_session
-from db.store import ArtifactError
 from jobs.edit import compare_page, interval
 from jobs.edit.gallery import thumbnails
 from jobs.edit.paired import Changed, Paired, judges_differ
 from jobs.edit.tasks import Compare
-from jobs.training.publish import put_report
+from jobs.training.publish import keep_report
 
 KIND = "edit comparison"
 
@@ -40,14 +39,9 @@ def compare(ctx: Context, params: Compare) -> dict[str, Any]:
         (folder / "report.json").write_text(json.dumps(data, ensure_ascii=False, allow_nan=False))
         (folder / "report.md").write_text(compare_page.markdown(data))
         (folder / "index.html").write_text(compare_page.render(data, most, before, after))
-        try:
-            stored = put_report(ctx, folder, KIND, data["title"])
-        except ArtifactError as error:
-            raise JobError(str(error)) from None
-    with ctx.session() as session:
-        registry.record(session, stored, KIND, ctx.job_id)
+        digest = keep_report(ctx, folder, KIND, data["title"])
     return {
-        "report": stored.digest,
+        "report": digest,
         "first": data["first"],
         "second": data["second"],
         "judges_differ": data["judges_differ"],

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from broker.context import Context
+from broker.errors import JobError
 from db import registry
 from db.artifact import Model
-from db.store import Stored
+from db.store import ArtifactError, Stored
 from jobs.training import manifest
 
 
@@ -67,6 +68,17 @@ def put_report(ctx: Context, folder: Path, kind: str, title: str) -> Stored:
     facts = {"kind": kind, "title": title, "job": str(ctx.job_id), "attempt": ctx.attempt}
     manifest.write_json(folder / manifest.MANIFEST, facts)
     return ctx.store.put(folder)
+
+
+def keep_report(ctx: Context, folder: Path, kind: str, title: str) -> str:
+    """The same with its row, for a job that is nothing without its report: raises JobError. Returns the digest."""
+    try:
+        stored = put_report(ctx, folder, kind, title)
+    except ArtifactError as error:
+        raise JobError(str(error)) from None
+    with ctx.session() as session:
+        registry.record(session, stored, kind, ctx.job_id)
+    return stored.digest
 
 
 def result(model: Model) -> dict[str, Any]:
