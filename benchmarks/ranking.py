@@ -39,7 +39,7 @@ def main() -> None:
     for name, recipe in RECIPES.items():
         begin = time.perf_counter()
         print(f"training {name}, {recipe.epochs} epochs at most …", file=sys.stderr)
-        measure(name, evaluate.network(fit.fit(split, recipe).model), begin)
+        measure(name, evaluate.scorer(fit.fit(split, recipe).model), begin)
 
     print(f"{'':12}" + "".join(f"{column:>20}" for column in (*COLUMNS, "train_s")))
     for name, row in rows.items():

@@ -31,6 +31,7 @@ class CatalogueItem(Base):
     item_id: Mapped[str] = mapped_column(primary_key=True)
     title: Mapped[str]
     features: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    popularity: Mapped[float] = mapped_column(server_default=text("0"))  # recent events, decayed
 
 
 class UserProfile(Base):
@@ -49,16 +50,18 @@ class UserProfile(Base):
 
 
 class RecommendationCache(Base):
-    """A user's top list: [[item id, score], …], best first."""
+    """A user's top list under one version of the model: [[item id, score], …], best first."""
 
     __tablename__ = "recommendation_cache"
     __table_args__ = (Index("recommendation_cache_age", "cached_at"),)
 
     username: Mapped[str] = mapped_column(ForeignKey("user_profile.username", ondelete="CASCADE"), primary_key=True)
     profile_hash: Mapped[str]
+    model_version: Mapped[int] = mapped_column(primary_key=True)
+    basis: Mapped[str] = mapped_column(server_default=text("'model'"))  # or: popular
+    state: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # from which a few new items are taken in cheaply
     items: Mapped[list[list[Any]]] = mapped_column(JSONB)
     top_k: Mapped[int]
-    model_version: Mapped[int]
     cached_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
     hit_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
@@ -116,9 +119,9 @@ _PUT_LISTS = text("""
     )
     INSERT INTO recommendation_cache (username, profile_hash, items, top_k, model_version, cached_at)
     SELECT r.username, r.profile_hash, r.items, :top_k, :model_version, now() FROM r JOIN profile USING (username)
-    ON CONFLICT (username) DO UPDATE SET
+    ON CONFLICT (username, model_version) DO UPDATE SET
         profile_hash = excluded.profile_hash, items = excluded.items, top_k = excluded.top_k,
-        model_version = excluded.model_version, cached_at = excluded.cached_at""")
+        cached_at = excluded.cached_at""")
 
 _STANDING = text("""
     SELECT p.username, p.profile_hash, (SELECT version FROM model WHERE name = :model AND is_current) AS model_version

@@ -14,10 +14,11 @@ from broker.errors import JobError
 from db import edit
 from db.edit import EditPair, EditRun
 from db.engine import session as read_session
-from jobs.edit import compare_page, interval
+from jobs.edit import compare_page
 from jobs.edit.gallery import thumbnails
 from jobs.edit.paired import Changed, Paired, judges_differ
 from jobs.edit.tasks import Compare
+from jobs.training import interval
 from jobs.training.publish import keep_report
 
 KIND = "edit comparison"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db.edit import EditPair, EditRun
-from jobs.edit import interval
+from jobs.training import interval
 
 SHOWN = 100  # of the pairs that changed most
 _CHARACTERS = 100  # of a prompt that differs

@@ -16,10 +16,11 @@ from broker.errors import JobError
 from db import edit, read, residency
 from db.edit import EditRun
 from db.store import ArtifactStore
-from jobs.edit import interval, page
+from jobs.edit import page
 from jobs.edit.gallery import Gallery, facts, thumbnails
 from jobs.edit.tally import Tally
 from jobs.edit.text import markdown
+from jobs.training import interval
 
 KIND = "edit report"
 _MEASURED = (

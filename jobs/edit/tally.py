@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db.edit import EditPair
-from jobs.edit import interval
+from jobs.training import interval
 
 UNPARSABLE = "unparsable: "  # how the error begins of a pair whose scorer gave no number
 _REASONS = 50  # of the most frequent; a reason may quote what was different in each pair

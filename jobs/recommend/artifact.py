@@ -15,6 +15,7 @@ from jobs.recommend.data import Catalogue, Dataset
 from jobs.recommend.fit import Recipe
 from jobs.recommend.model import Recommender, Shape
 from jobs.recommend.profile import FeatureTable
+from jobs.recommend.ranker import Ranker
 from jobs.training import factorised, manifest
 from jobs.training.device import prepare
 from jobs.training.engine import Fitted
@@ -26,7 +27,8 @@ WEIGHTS, ITEMS, CATALOGUE = "model.safetensors", "items.json", "catalogue.json"
 class Loaded:
     """A model ready for inference on its device, with the ids it knows."""
 
-    model: Recommender
+    model: Recommender  # the network alone
+    ranker: Ranker  # what recommends: the network, or what it is a part of
     items: tuple[str, ...]
     index: dict[str, int]
     catalogue: Catalogue
@@ -80,4 +82,4 @@ def load_model(folder: Path, device: torch.device | None = None) -> Loaded:
         raise ValueError(f"{folder.name} holds no usable recommender ({error}): train one again") from error
     prepare(model, device or torch.device("cpu"))
     index = {item: number for number, item in enumerate(items)}
-    return Loaded(model, items, index, catalogue, FeatureTable(items, catalogue.features), facts)
+    return Loaded(model, model, items, index, catalogue, FeatureTable(items, catalogue.features), facts)

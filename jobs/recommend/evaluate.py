@@ -11,25 +11,21 @@ import torch
 from jobs.recommend import metrics
 from jobs.recommend.baselines import Scorer
 from jobs.recommend.histories import NONE, Histories, Split, from_sequences
-from jobs.recommend.model import Recommender, pack
+from jobs.recommend.ranker import Ranker
 from jobs.training.memory import Batcher
 
 Array = np.ndarray[Any, Any]
 CHUNK = 1024  # users whose scores of all items are in memory at once
 
 
-def network(model: Recommender, batch: int = 256, batcher: Callable[[str, torch.device], Batcher] = Batcher) -> Scorer:
-    """A trained model as a scorer of histories."""
-    device = model.item.weight.device
-    sizes = batcher(f"{model.shape} scores", device)
+def scorer(ranker: Ranker, batch: int = 256, batcher: Callable[[str, torch.device], Batcher] = Batcher) -> Scorer:
+    """A ranker as a scorer of histories."""
+    sizes = batcher(f"{ranker.name} scores", ranker.device)
 
     def scores(histories: Histories) -> Array:
-        @torch.inference_mode()
         def score(users: Sequence[int]) -> Array:
-            rows, last = pack([histories[user] for user in users], model.shape)
-            return model.next_scores(rows.to(device), last.to(device)).float().cpu().numpy()
+            return ranker.scores([histories[user] for user in users]).cpu().numpy()
 
-        model.eval()
         return np.concatenate(list(sizes.run(score, range(len(histories)), batch)))
 
     return scores

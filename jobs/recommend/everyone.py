@@ -13,8 +13,9 @@ from broker.context import ChildOutcome, Context
 from broker.errors import JobError
 from db.recommend import UserProfile
 from jobs.recommend.intake import DATABASE
-from jobs.recommend.tasks import PretrainAll, Refresh, pretrain_batch, train
+from jobs.recommend.params import PretrainAll, Refresh
 from jobs.recommend.tasks import pretrain_all as pretrain_all_job
+from jobs.recommend.tasks import pretrain_batch, train
 
 log = structlog.get_logger()
 _PLAN = "plan.json"

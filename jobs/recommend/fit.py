@@ -86,7 +86,7 @@ class Recommending(Task):
         return _loss(cast(Recommender, model), cast(batches.Batch, batch))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        return evaluate.on_validation(evaluate.network(cast(Recommender, model), batcher=self.batcher), self._split)
+        return evaluate.on_validation(evaluate.scorer(cast(Recommender, model), batcher=self.batcher), self._split)
 
 
 def fit(

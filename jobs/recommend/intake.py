@@ -14,8 +14,8 @@ from db import recommend as rows
 from db.recommend import CatalogueItem, UserProfile
 from jobs.recommend import data
 from jobs.recommend.histories import from_sequences
+from jobs.recommend.params import Source
 from jobs.recommend.profile import profile_hash
-from jobs.recommend.tasks import Source
 
 DATABASE = "database"
 

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jobs.training.device import autocast
+
 ARCHITECTURES = ("sasrec", "bert4rec")
 
 
@@ -142,6 +144,27 @@ class Recommender(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         """(B, L) to (B, L, items): every position."""
         return self.score(self.encode(sequence))
+
+    @property
+    def items(self) -> int:
+        return self.shape.items
+
+    @property
+    def device(self) -> torch.device:
+        return self.item.weight.device
+
+    @property
+    def name(self) -> str:
+        return str(self.shape)
+
+    @torch.inference_mode()
+    def scores(self, histories: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+        """See jobs.recommend.ranker.Ranker."""
+        self.eval()
+        rows, last = pack(histories, self.shape)
+        with autocast(self.device):
+            scores = self.next_scores(rows.to(self.device), last.to(self.device))
+        return scores if scores.dtype == torch.float64 else scores.float()
 
     def next_scores(self, sequence: Tensor, last: Tensor) -> Tensor:
         """(B, L), (B,) to (B, items): scores of what comes next; rows as `pack` makes them."""

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.recommend.model import Recommender, pack
-from jobs.training.device import autocast
+from jobs.recommend.ranker import Ranker
 from jobs.training.memory import Batcher
 
 Array = np.ndarray[Any, Any]
@@ -54,7 +53,7 @@ class TopLists:
 
 
 def top_lists(
-    model: Recommender,
+    ranker: Ranker,
     histories: Sequence[Array],
     top_k: int,
     batch: int = BATCH,
@@ -67,16 +66,15 @@ def top_lists(
     lengths = np.fromiter(map(len, histories), dtype=np.int64, count=len(histories))
     if not lengths.all():
         raise ValueError(f"history {lengths.argmin()} is empty: recommendations need at least one known item")
-    model.eval()
-    batch = max(1, min(batch, _SCORES // model.shape.items))
+    batch = max(1, min(batch, _SCORES // ranker.items))
     order = np.argsort(lengths, kind="stable")
-    shape = (len(histories), min(top_k, model.shape.items))
+    shape = (len(histories), min(top_k, ranker.items))
     items, scores = np.zeros(shape, dtype=np.int64), np.full(shape, -np.inf)
 
     def one(users: Sequence[int]) -> tuple[Sequence[int], Array, Array]:
-        return users, *_one_batch(model, [histories[user] for user in users], top_k)
+        return users, *_one_batch(ranker, [histories[user] for user in users], top_k)
 
-    sizes, done = batcher(f"{model.shape} top lists", model.item.weight.device), 0
+    sizes, done = batcher(f"{ranker.name} top lists", ranker.device), 0
     for users, best, values in sizes.run(one, order.tolist(), batch):
         items[users], scores[users] = best, values
         done += len(users)
@@ -86,12 +84,9 @@ def top_lists(
 
 
 @torch.inference_mode()
-def _one_batch(model: Recommender, histories: list[Array], top_k: int) -> tuple[Array, Array]:
-    device = model.item.weight.device
-    rows, last = pack(histories, model.shape)
-    with autocast(device):
-        scores = model.next_scores(rows.to(device), last.to(device))  # (B, items)
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+def _one_batch(ranker: Ranker, histories: list[Array], top_k: int) -> tuple[Array, Array]:
+    scores = ranker.scores(histories)  # (B, items)
+    device = scores.device
     owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     seen = torch.from_numpy(np.concatenate(histories)).to(device)
     scores[torch.from_numpy(owner).to(device), seen] = -torch.inf

@@ -19,9 +19,9 @@ from db import registry
 from db.recommend import MODEL, UserProfile
 from jobs.recommend import cache
 from jobs.recommend.artifact import Loaded, load_model
+from jobs.recommend.params import PretrainBatch, PretrainUser
 from jobs.recommend.precompute import TopLists, top_lists
 from jobs.recommend.profile import Counts, profile_hash
-from jobs.recommend.tasks import PretrainBatch, PretrainUser
 from jobs.training.device import precision, resolve
 from jobs.training.memory import batcher
 
@@ -166,7 +166,7 @@ def _nothing_known(user: Mapped, version: int) -> str:
 def _run(ctx: Context, loaded: Loaded, users: Sequence[Mapped], top_k: int) -> tuple[TopLists, float]:
     started = time.perf_counter()
     tops = top_lists(
-        loaded.model,
+        loaded.ranker,
         [user.known for user in users],
         top_k,
         on_batch=lambda done, total: ctx.progress(1, len(STAGES), stage=STAGES[1], message=f"{done} of {total} users"),
@@ -195,7 +195,7 @@ def _write(
         }
         for row, (user, counted) in enumerate(zip(users, counts, strict=True))
     ]
-    device = in_use.loaded.model.item.weight.device
+    device = in_use.loaded.ranker.device
     with ctx.session() as session:
         stored = rows.put_lists(session, made, model_version=in_use.version, top_k=top_k)
         rows.count_inference(session, str(device), precision(device), len(users), seconds)

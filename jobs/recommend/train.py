@@ -20,7 +20,7 @@ from jobs.recommend.baselines import Scorer, popularity
 from jobs.recommend.fit import METRIC, QUICK, Recipe, fit
 from jobs.recommend.histories import Histories, Split, from_sequences, leave_one_out
 from jobs.recommend.intake import dataset
-from jobs.recommend.tasks import Train
+from jobs.recommend.params import Train
 from jobs.training import report
 from jobs.training.device import resolve
 from jobs.training.memory import batcher
@@ -54,7 +54,7 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     ctx.progress(0, 2, stage="measure")
     metrics = {
         "validation": fitted.best,
-        "test": evaluate.on_test(evaluate.network(fitted.model, batcher=partial(batcher, ctx)), split, recipe.seed),
+        "test": evaluate.on_test(evaluate.scorer(fitted.model, batcher=partial(batcher, ctx)), split, recipe.seed),
         "popularity": evaluate.on_test(popularity(split.before_test()), split, recipe.seed),
     }
     over = in_use(ctx, MODEL)
@@ -88,7 +88,7 @@ def _measure(ctx: Context, over: Model, split: Split) -> dict[str, float]:
 def _translated(ctx: Context, loaded: artifact.Loaded, items: tuple[str, ...]) -> Scorer:
     """A scorer over `items` of a model with its own vocabulary; what it does not know it ranks last."""
     own = np.array([loaded.index.get(item, -1) for item in items])
-    score = evaluate.network(loaded.model, batcher=partial(batcher, ctx))
+    score = evaluate.scorer(loaded.ranker, batcher=partial(batcher, ctx))
 
     def scores(histories: Histories) -> np.ndarray[Any, Any]:
         known = [own[history][own[history] >= 0] for history in histories]

@@ -10,7 +10,7 @@ from broker.context import Context
 from broker.job import Params, find, job
 from broker.params import parse
 from jobs.classify.tasks import TrainStudent, TrainTeacher
-from jobs.recommend.tasks import Train
+from jobs.recommend.params import Train
 
 SAVED = 0  # in the place of a step: what was made before is in a checkpoint
 

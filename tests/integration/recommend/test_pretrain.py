@@ -36,7 +36,7 @@ def test_a_user_is_computed_in_four_reported_stages(monkeypatch: pytest.MonkeyPa
     assert (result["cached"], result["recommendations"]) == (False, 7)
     with session() as opened:
         profile = opened.get_one(UserProfile, "u1")
-        row = opened.get_one(RecommendationCache, "u1")
+        row = opened.get_one(RecommendationCache, ("u1", 1))
     assert result["known_items"] == profile.item_count
     assert sum(profile.features["year"].values()) == profile.item_count
     assert (profile.model_version, row.model_version, row.profile_hash) == (1, 1, profile.profile_hash)

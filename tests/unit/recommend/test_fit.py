@@ -31,7 +31,7 @@ def test_the_next_item_is_learned(architecture: str) -> None:
 
     fitted = fit(SPLIT, recipe)
 
-    assert evaluate.on_test(evaluate.network(fitted.model), SPLIT)["hit@5"] > 0.8
+    assert evaluate.on_test(evaluate.scorer(fitted.model), SPLIT)["hit@5"] > 0.8
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

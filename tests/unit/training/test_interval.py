@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.edit import interval
+from jobs.training import interval
 
 
 def test_of_many_normal_values_it_is_what_theory_says() -> None:

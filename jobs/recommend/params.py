@@ -1,0 +1,130 @@
+"""The parameters of the recommender's jobs."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from broker.job import Params
+from jobs.training.options import Acceleration
+
+Share = Annotated[float, Field(ge=0, le=1)]
+TopK = Annotated[int, Field(ge=1, le=1000)]
+ItemIds = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=20_000)]
+DATA = 'Where the interactions are: "ml-100k", or the path of a .csv, .tsv or .parquet file that the worker can read.'
+
+
+class Source(Params):
+    """Interactions, and which columns of a file mean what."""
+
+    data: str = Field("ml-100k", min_length=1, description=DATA)
+    user: str = Field("user", description="Column of the user.")
+    item: str = Field("item", description="Column of the item.")
+    time: str = Field("timestamp", description="Column of the time: numbers or ISO 8601.")
+    rating: str | None = Field(None, description="Column of the rating, if there is one.")
+    min_rating: float | None = Field(None, description="Leave out interactions rated lower.")
+    catalogue: str | None = Field(None, description="File of items: item, title, and features in further columns.")
+
+
+class ImportData(Source):
+    """Take users' histories and the catalogue into the database."""
+
+
+class Train(Source, Acceleration):
+    """Train a recommender; it comes into use if it ranks no worse on validation than the one in use."""
+
+    data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')
+    model: Literal["sasrec", "bert4rec"] = "sasrec"
+    preset: Literal["default", "quick"] = Field("default", description="quick: seconds, to try the way.")
+    epochs: int | None = Field(None, ge=1, le=1000)
+    patience: int | None = Field(None, ge=1, description="Epochs without a better validation before stopping.")
+    dim: int | None = Field(None, ge=4, le=1024)
+    blocks: int | None = Field(None, ge=1, le=16)
+    length: int | None = Field(None, ge=2, le=1000, description="Latest items of a history that the model sees.")
+    dropout: float | None = Field(None, ge=0, lt=1)
+    rate: float | None = Field(None, gt=0, lt=1, description="Learning rate.")
+    batch: int | None = Field(None, ge=1, le=65536)
+    seed: int = Field(42, ge=0, lt=2**31)
+
+
+class Policy(Params):
+    """What a list shall be besides likely; the defaults leave it as it is."""
+
+    diversity: Share = Field(0.0, description="Weight of being unlike what is listed already: 0 none, 1 all (MMR).")
+    novelty: Share = Field(0.0, description="Weight of being known to few: 0 none, 1 all.")
+    calibration: Share = Field(0.0, description="Weight of having the user's own mix of genres: 0 none, 1 all.")
+    genres: list[str] | None = Field(None, max_length=100, description="Only items of one of these.")
+    without_genres: list[str] | None = Field(None, max_length=100, description="No items of these.")
+    year_from: int | None = Field(None, description="No older items.")
+    year_to: int | None = Field(None, description="No newer items.")
+    adult: bool = Field(False, description="Items that the catalogue marks as adult, too.")
+
+    @model_validator(mode="after")
+    def _years(self) -> "Policy":
+        if self.year_from is not None and self.year_to is not None and self.year_from > self.year_to:
+            raise ValueError(f"year_from={self.year_from} is after year_to={self.year_to}: swap them")
+        return self
+
+
+class Rank(Policy):
+    """Rank items for one user now, by the user's own policy, with reasons; nothing is cached."""
+
+    username: str = Field(min_length=1)
+    item_ids: ItemIds | None = Field(None, description="A history, oldest first, instead of the stored one.")
+    top_k: TopK = 10
+
+
+class Title(Params):
+    """An item to be scored: one of the catalogue by its id, or one that nobody has seen, by what is known of it."""
+
+    item_id: str = Field(min_length=1)
+    title: str | None = None
+    features: dict[str, JsonValue] | None = Field(None, description="As in the catalogue: genres, year, tags, …")
+
+
+class ScoreItems(Params):
+    """Score given titles for one user, new ones of a coming season too."""
+
+    username: str = Field(min_length=1)
+    items: list[Title] = Field(min_length=1, max_length=1000)
+
+
+class Similar(Policy):
+    """The items most like one item."""
+
+    item_id: str = Field(min_length=1)
+    top_k: TopK = 10
+
+
+class PretrainUser(Params):
+    """Pre-compute one user's profile and top recommendations."""
+
+    username: str = Field(min_length=1)
+    item_ids: ItemIds | None = Field(None, description="The user's history, oldest first, instead of the stored one.")
+    external_id: str | None = Field(None, description="The user's id elsewhere, kept with the profile.")
+    force: bool = Field(False, description="Compute even if the cached list is fresh.")
+    top_k: TopK = 100
+
+
+class PretrainBatch(Params):
+    """Pre-compute profiles and top recommendations of several users in real batches."""
+
+    usernames: list[str] = Field(min_length=1, max_length=10_000)
+    force: bool = Field(False, description="Compute even where the cached list is fresh.")
+    top_k: TopK = 100
+
+
+class PretrainAll(Params):
+    """Pre-compute all users, in batches over all workers."""
+
+    force: bool = Field(False, description="Compute even where the cached list is fresh.")
+    top_k: TopK = 100
+    chunk: int = Field(512, ge=1, le=10_000, description="Users a batch job.")
+
+
+class Refresh(Params):
+    """Train on the histories as they are now, then pre-compute all users anew."""
+
+    model: Literal["sasrec", "bert4rec"] = "sasrec"
+    preset: Literal["default", "quick"] = "default"
+    top_k: TopK = 100
+    chunk: int = Field(512, ge=1, le=10_000)
