@@ -25,12 +25,52 @@ def starts(job_id: str) -> int:
 
 def wipe() -> None:
     """No rows and no keys any more."""
-    with psycopg.connect(settings().postgres_url().replace("+psycopg", "", 1), autocommit=True) as connection:
-        found = connection.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
-        ).fetchall()
-        if found:
-            names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
+    with _connect() as connection:
+        if found := _tables(connection):
+            names = sql.SQL(", ").join(map(sql.Identifier, found))
             connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
     with make_client() as client:
         client.flushall()
+
+
+def keep(name: str) -> None:
+    """Remember all rows under a name, so that what took long to make is made once for many tests."""
+    with _connect() as connection:
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {0} CASCADE; CREATE SCHEMA {0}").format(sql.Identifier(name)))
+        for table in _tables(connection):
+            copy = sql.SQL("CREATE TABLE {} AS TABLE {}").format(sql.Identifier(name, table), sql.Identifier(table))
+            connection.execute(copy)
+
+
+def restore(name: str) -> bool:
+    """Put remembered rows into the empty tables; False when nothing is remembered under that name."""
+    with _connect() as connection:
+        if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name]).fetchone():
+            return False
+        connection.execute("SET session_replication_role = replica")  # no triggers and no order of foreign keys
+        for table in _tables(connection):
+            source, target = sql.Identifier(name, table), sql.Identifier(table)
+            connection.execute(
+                sql.SQL("INSERT INTO {} OVERRIDING SYSTEM VALUE SELECT * FROM {}").format(target, source)
+            )
+        for table, column in connection.execute(_NUMBERED).fetchall():
+            count_on = sql.SQL("SELECT setval(pg_get_serial_sequence({}, {}), greatest(max({}), 1)) FROM {}")
+            names = sql.Literal(table), sql.Literal(column), sql.Identifier(column), sql.Identifier(table)
+            connection.execute(count_on.format(*names))
+        return True
+
+
+_NUMBERED = """
+    SELECT table_name, column_name FROM information_schema.columns
+    WHERE table_schema = 'public' AND pg_get_serial_sequence(quote_ident(table_name), column_name) IS NOT NULL"""
+
+
+def _connect() -> psycopg.Connection:
+    return psycopg.connect(settings().postgres_url().replace("+psycopg", "", 1), autocommit=True)
+
+
+def _tables(connection: psycopg.Connection) -> list[str]:
+    found = connection.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    )
+    return [name for (name,) in found]

@@ -8,6 +8,7 @@ import pytest
 
 from broker.cache import redis_client
 from jobs.recommend.tasks import import_data, train
+from tests import rows
 from tests.integration.recommend.running import run
 
 USERS, ITEMS = 30, 40
@@ -40,7 +41,20 @@ def imported(clean_db: Path, events: Path, catalogue: Path) -> dict[str, Any]:
     return result
 
 
+@pytest.fixture(scope="session")
+def once_trained(services: Path) -> dict[str, Any]:
+    """What the first training gave; the tests that follow begin with its rows."""
+    return {}
+
+
 @pytest.fixture
-def trained(imported: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = run(train, data="database", preset="quick")
-    return result
+def trained(request: pytest.FixtureRequest, clean_db: Path, once_trained: dict[str, Any]) -> dict[str, Any]:
+    """Imported histories and a quick model in use; returns the training's result."""
+    if not once_trained:
+        request.getfixturevalue("imported")
+        once_trained.update(run(train, data="database", preset="quick"))
+        rows.keep("trained")
+    else:
+        redis_client.cache_clear()
+        assert rows.restore("trained")
+    return dict(once_trained)
