@@ -120,8 +120,8 @@ def test_the_best_epoch_is_one_of_the_last_low_rank_form() -> None:
 
 @pytest.mark.parametrize(
     ("step", "changed"),
-    [(step, {}) for step in (1, 5, 6, 7, 12, 18, 23)]
-    + [(step, {"low_rank": "dynamic", "stabiliser": "balanced"}) for step in (3, 12, 15, 22)],
+    [(step, {}) for step in (1, 6, 7, 23)]
+    + [(step, {"low_rank": "dynamic", "stabiliser": "balanced"}) for step in (3, 15)],
     ids=str,
 )
 def test_a_training_that_is_killed_at_any_step_ends_as_an_undisturbed_one(
