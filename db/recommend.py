@@ -1,7 +1,8 @@
 """What is remembered of recommendations: catalogue, users' profiles, cached lists and counters.
 
 A cached list is fresh when it is young enough, of the profile that the user has now, and of the model in use now; the
-database decides this in the statement that reads it, so a change is never followed by a stale answer.
+database decides this in the statement that reads it, so a change is never followed by a stale answer. Lists of other
+versions stand beside it: of one that is about to come into use, and of the one to which a rollback would go.
 """
 
 import json
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from db.base import Base
 
 MODEL = "recommend"  # the recommender's name in the registry of models
-FRESH_DAYS = 7.0
+FRESH_DAYS = 8.0  # a week until the next refresh, and a day for it to be late: the old lists serve until it ends
 ROWS = 2000  # in one bulk statement: a few megabytes of JSON
 
 Executor = Session | Connection
@@ -27,6 +28,7 @@ class CatalogueItem(Base):
     """An item that can be recommended."""
 
     __tablename__ = "catalogue_item"
+    __table_args__ = (Index("catalogue_item_popularity", text("popularity DESC"), "item_id"),)
 
     item_id: Mapped[str] = mapped_column(primary_key=True)
     title: Mapped[str]
@@ -77,6 +79,7 @@ class RecommendationStat(Base):
     hits: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     misses: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     inferences: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    incremental: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))  # of these, from a cached state
     inference_seconds: Mapped[float] = mapped_column(server_default=text("0"))
 
 
@@ -87,6 +90,27 @@ class Standing:
     username: str
     profile_hash: str
     model_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A user's profile as it is now, and the state that a cached list under some version was made with."""
+
+    username: str
+    profile_hash: str
+    item_ids: list[str]
+    cached_hash: str | None
+    state: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Reads of the cache: all that were counted, and those of the last days."""
+
+    hits: int
+    misses: int
+    recent_hits: int
+    recent_misses: int
 
 
 _PUT_ITEMS = text("""
@@ -107,62 +131,103 @@ _PUT_PROFILES = text("""
         features = '{}', model_version = NULL, updated_at = now()
     WHERE user_profile.profile_hash <> excluded.profile_hash""")
 
+_PUT_POPULARITY = text("""
+    UPDATE catalogue_item i SET popularity = r.popularity
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(item_id varchar, popularity float8)
+    WHERE i.item_id = r.item_id AND i.popularity <> r.popularity""")
+
 # A profile that changed while its list was computed keeps its place: the list's hash then fits it no more.
 _PUT_LISTS = text("""
     WITH r AS (
         SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-            AS r(username varchar, profile_hash varchar, features jsonb, items jsonb)
+            AS r(username varchar, profile_hash varchar, features jsonb, items jsonb, basis varchar, state jsonb)
     ), profile AS (
         UPDATE user_profile p SET features = r.features, model_version = :model_version, updated_at = now()
         FROM r WHERE p.username = r.username AND p.profile_hash = r.profile_hash
         RETURNING p.username
     )
-    INSERT INTO recommendation_cache (username, profile_hash, items, top_k, model_version, cached_at)
-    SELECT r.username, r.profile_hash, r.items, :top_k, :model_version, now() FROM r JOIN profile USING (username)
+    INSERT INTO recommendation_cache (username, profile_hash, items, basis, state, top_k, model_version, cached_at)
+    SELECT r.username, r.profile_hash, r.items, coalesce(r.basis, 'model'), r.state, :top_k, :model_version, now()
+    FROM r JOIN profile USING (username) ORDER BY r.username
     ON CONFLICT (username, model_version) DO UPDATE SET
-        profile_hash = excluded.profile_hash, items = excluded.items, top_k = excluded.top_k,
-        cached_at = excluded.cached_at""")
+        profile_hash = excluded.profile_hash, items = excluded.items, basis = excluded.basis, state = excluded.state,
+        top_k = excluded.top_k, cached_at = excluded.cached_at""")
 
 _STANDING = text("""
     SELECT p.username, p.profile_hash, (SELECT version FROM model WHERE name = :model AND is_current) AS model_version
     FROM user_profile p WHERE p.username = :username""")
 
+_IN_USE = "(SELECT version FROM model WHERE name = :model AND is_current)"
 _FRESH = """
     FROM recommendation_cache c JOIN user_profile p USING (username, profile_hash)
-    JOIN model m ON m.name = :model AND m.is_current AND m.version = c.model_version
     WHERE c.cached_at > now() - make_interval(secs => :fresh_s) AND c.top_k >= :top_k"""
 
 _READ = text(f"""
-    SELECT c.username, c.profile_hash, c.items, c.top_k, c.model_version, c.cached_at, c.hit_count {_FRESH}
-    AND c.username = :username""")
+    SELECT c.username, c.profile_hash, c.items, c.top_k, c.model_version, c.cached_at, c.hit_count, c.basis {_FRESH}
+    AND c.username = :username AND c.model_version = {_IN_USE}""")
 
-_FRESH_OF = text(f"SELECT c.username {_FRESH} AND c.username = ANY(:usernames)")
+_FRESH_OF = text(f"""
+    SELECT c.username {_FRESH} AND c.username = ANY(:usernames)
+    AND c.model_version = coalesce(CAST(:version AS integer), {_IN_USE})""")
+
+_HISTORIES = text("""
+    SELECT p.username, p.profile_hash, p.item_ids, c.profile_hash AS cached_hash, c.state
+    FROM user_profile p LEFT JOIN recommendation_cache c
+        ON c.username = p.username AND c.model_version = :version AND c.state IS NOT NULL
+    WHERE p.username = ANY(:usernames)""")
+
+_RENEW = text("UPDATE recommendation_cache SET cached_at = now() WHERE model_version = :version")
+
+# One pass over the index: a million names stay where they are, and only the bounds come out.
+_RANGES = text("""
+    SELECT min(username), max(username), count(*)
+    FROM (SELECT username, (row_number() OVER (ORDER BY username) - 1) / :users AS part FROM user_profile) AS numbered
+    GROUP BY part ORDER BY part""")
+
+_USERNAMES = text("SELECT username FROM user_profile WHERE username BETWEEN :first AND :last ORDER BY username")
 
 _COUNT = text("""
-    INSERT INTO recommendation_stat (day, device, precision, hits, misses, inferences, inference_seconds)
-    VALUES (current_date, :device, :precision, :hits, :misses, :inferences, :seconds)
+    INSERT INTO recommendation_stat (day, device, precision, hits, misses, inferences, incremental, inference_seconds)
+    VALUES (current_date, :device, :precision, :hits, :misses, :inferences, :incremental, :seconds)
     ON CONFLICT (day, device, precision) DO UPDATE SET
         hits = recommendation_stat.hits + excluded.hits, misses = recommendation_stat.misses + excluded.misses,
         inferences = recommendation_stat.inferences + excluded.inferences,
+        incremental = recommendation_stat.incremental + excluded.incremental,
         inference_seconds = recommendation_stat.inference_seconds + excluded.inference_seconds""")
 
-_COUNT_HITS = text("""
+_COUNT_HITS = text(f"""
     UPDATE recommendation_cache c SET hit_count = c.hit_count + r.value::bigint
-    FROM jsonb_each_text(CAST(:hits AS jsonb)) AS r WHERE c.username = r.key""")
+    FROM jsonb_each_text(CAST(:hits AS jsonb)) AS r WHERE c.username = r.key AND c.model_version = {_IN_USE}""")
 
-_TOTALS = text("""
+_TOTALS = text(f"""
     SELECT coalesce(sum(hits), 0)::bigint AS hits, coalesce(sum(misses), 0)::bigint AS misses,
-        coalesce(sum(inferences), 0)::bigint AS inferences, coalesce(sum(inference_seconds), 0) AS seconds,
+        coalesce(sum(inferences), 0)::bigint AS inferences, coalesce(sum(incremental), 0)::bigint AS incremental,
+        coalesce(sum(inference_seconds), 0) AS seconds,
         (SELECT device FROM recommendation_stat WHERE inferences > 0 ORDER BY day DESC, inferences DESC LIMIT 1)
             AS device,
         (SELECT precision FROM recommendation_stat WHERE inferences > 0 ORDER BY day DESC, inferences DESC LIMIT 1)
             AS precision,
-        (SELECT count(*) FROM recommendation_cache) AS cached
+        (SELECT count(*) FROM recommendation_cache WHERE model_version = {_IN_USE}) AS cached
     FROM recommendation_stat""")
+
+_READS = text("""
+    SELECT coalesce(sum(hits), 0)::bigint AS hits, coalesce(sum(misses), 0)::bigint AS misses,
+        coalesce(sum(hits) FILTER (WHERE day >= current_date - CAST(:days AS integer)), 0)::bigint AS recent_hits,
+        coalesce(sum(misses) FILTER (WHERE day >= current_date - CAST(:days AS integer)), 0)::bigint AS recent_misses
+    FROM recommendation_stat""")
+
+_READS_BY_DAY = text("""
+    SELECT day, sum(hits)::bigint AS hits, sum(misses)::bigint AS misses FROM recommendation_stat
+    WHERE day >= current_date - CAST(:days AS integer) GROUP BY day HAVING sum(hits + misses) > 0 ORDER BY day""")
 
 _CLEAN = text(
     "DELETE FROM recommendation_cache WHERE cached_at < now() - make_interval(secs => :seconds) RETURNING username"
 )
+
+# What is newer than the version in use may be about to come into use.
+_CLEAN_VERSIONS = text(f"""
+    DELETE FROM recommendation_cache WHERE model_version < {_IN_USE}
+    AND model_version IS DISTINCT FROM CAST(:before AS integer)""")
 
 
 def put_items(on: Executor, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -175,8 +240,14 @@ def put_profiles(on: Executor, rows: Sequence[Mapping[str, Any]]) -> int:
     return _bulk(on, _PUT_PROFILES, rows)
 
 
+def put_popularity(on: Executor, values: Mapping[str, float]) -> int:
+    """Set how popular items of the catalogue are: recent events, decayed; returns how many changed."""
+    return _bulk(on, _PUT_POPULARITY, [{"item_id": item, "popularity": value} for item, value in values.items()])
+
+
 def put_lists(on: Executor, rows: Sequence[Mapping[str, Any]], *, model_version: int, top_k: int) -> int:
-    """Store computed lists {username, profile_hash, features, items}; returns how many still fitted their profile."""
+    """Store lists under a version, in use or not: {username, profile_hash, features, items, basis, state}, the last two
+    if there are any. Returns how many still fitted their profile."""
     return _bulk(on, _PUT_LISTS, rows, model_version=model_version, top_k=top_k)
 
 
@@ -192,10 +263,33 @@ def read(on: Executor, username: str, top_k: int, fresh_days: float = FRESH_DAYS
     return None if row is None else dict(row)
 
 
-def fresh(on: Executor, usernames: Sequence[str], top_k: int, fresh_days: float = FRESH_DAYS) -> set[str]:
-    """Which of these users have a fresh list."""
+def fresh(
+    on: Executor, usernames: Sequence[str], top_k: int, fresh_days: float = FRESH_DAYS, version: int | None = None
+) -> set[str]:
+    """Which of these users have a fresh list under this version, or the one in use."""
     values = {"usernames": list(usernames), "top_k": top_k, "model": MODEL, "fresh_s": fresh_days * 86400}
-    return set(on.execute(_FRESH_OF, values).scalars())
+    return set(on.execute(_FRESH_OF, values | {"version": version}).scalars())
+
+
+def histories(on: Executor, usernames: Sequence[str], version: int) -> list[History]:
+    """What these users did, and what their lists under this version were made from."""
+    found = on.execute(_HISTORIES, {"usernames": list(usernames), "version": version})
+    return [History(*row) for row in found]
+
+
+def renew(on: Executor, version: int) -> int:
+    """The lists of a version that comes back into use serve at once, however old: they are of no other profile."""
+    return on.execute(_RENEW, {"version": version}).rowcount  # type: ignore[attr-defined,no-any-return,union-attr]
+
+
+def ranges(on: Executor, users: int) -> list[tuple[str, str, int]]:
+    """All users in the order of their names, cut into ranges of so many: first, last, how many."""
+    return [(first, last, count) for first, last, count in on.execute(_RANGES, {"users": users})]
+
+
+def usernames(on: Executor, first: str, last: str) -> list[str]:
+    """The users of a range, both ends included, those too who came after it was cut."""
+    return list(on.execute(_USERNAMES, {"first": first, "last": last}).scalars())
 
 
 def count_reads(on: Executor, hits: int, misses: int, by_user: Mapping[str, int]) -> None:
@@ -203,15 +297,27 @@ def count_reads(on: Executor, hits: int, misses: int, by_user: Mapping[str, int]
     if hits or misses:
         _count(on, "", "", hits=hits, misses=misses)
     if by_user:
-        on.execute(_COUNT_HITS, {"hits": json.dumps(dict(sorted(by_user.items())))})
+        on.execute(_COUNT_HITS, {"hits": json.dumps(dict(sorted(by_user.items()))), "model": MODEL})
 
 
-def count_inference(on: Executor, device: str, precision: str, users: int, seconds: float) -> None:
-    _count(on, device, precision, inferences=users, seconds=seconds)
+def count_inference(
+    on: Executor, device: str, precision: str, users: int, seconds: float, incremental: int = 0
+) -> None:
+    _count(on, device, precision, inferences=users, incremental=incremental, seconds=seconds)
 
 
 def totals(on: Executor) -> dict[str, Any]:
-    return dict(on.execute(_TOTALS).mappings().one())
+    return dict(on.execute(_TOTALS, {"model": MODEL}).mappings().one())
+
+
+def reads(on: Executor, days: int) -> Reads:
+    """Reads of the cache that were counted, for ever and since so many days before today."""
+    return Reads(**on.execute(_READS, {"days": days}).mappings().one())
+
+
+def reads_by_day(on: Executor, days: int) -> list[tuple[date, int, int]]:
+    """(day, hits, misses), oldest first."""
+    return [(day, hits, misses) for day, hits, misses in on.execute(_READS_BY_DAY, {"days": days})]
 
 
 def clean(on: Executor, days: float) -> list[str]:
@@ -219,8 +325,14 @@ def clean(on: Executor, days: float) -> list[str]:
     return list(on.execute(_CLEAN, {"seconds": days * 86400}).scalars())
 
 
+def clean_versions(on: Executor, before: int | None) -> int:
+    """Delete lists of versions older than the one in use, but for `before`, to which a rollback would go."""
+    found = on.execute(_CLEAN_VERSIONS, {"model": MODEL, "before": before})
+    return found.rowcount  # type: ignore[attr-defined,no-any-return,union-attr]
+
+
 def _count(on: Executor, device: str, precision: str, **values: float) -> None:
-    zero = {"hits": 0, "misses": 0, "inferences": 0, "seconds": 0.0}
+    zero = {"hits": 0, "misses": 0, "inferences": 0, "incremental": 0, "seconds": 0.0}
     on.execute(_COUNT, {"device": device, "precision": precision, **zero, **values})
 
 
