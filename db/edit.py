@@ -22,6 +22,7 @@ from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 from db.base import Base
 from db.job import Job
 from db.ledger import clean
+from db.prefix import bounds
 from db.state import LIVE
 
 _timestamp = DateTime(timezone=True)
@@ -242,12 +243,15 @@ def let_images_go(session: Session, run_id: UUID) -> None:
 
 
 def run(session: Session, id_or_name: UUID | str) -> EditRun | None:
-    """By its id, or the newest of this name."""
-    try:
-        return session.get(EditRun, UUID(str(id_or_name)))
-    except ValueError:
-        named = select(EditRun).where(EditRun.name == id_or_name).order_by(EditRun.created_at.desc())
-        return session.scalars(named.limit(1)).one_or_none()
+    """The newest of this name, or the one whose id begins so (eight characters at least, and no other begins so)."""
+    given = str(id_or_name)
+    named = select(EditRun).where(EditRun.name == given).order_by(EditRun.created_at.desc())
+    if found := session.scalars(named.limit(1)).one_or_none():
+        return found
+    if (within := bounds(given)) is None:
+        return None
+    begun = session.scalars(select(EditRun).where(EditRun.id.between(*within)).limit(2)).all()
+    return begun[0] if len(begun) == 1 else None
 
 
 def runs(session: Session, limit: int = 50) -> list[EditRun]:

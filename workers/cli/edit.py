@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 
 import typer
 
-from workers.cli.output import note, show, table
+from db.prefix import PREFIX
+from workers.cli.output import must_be_new, note, show, table
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -18,7 +19,6 @@ edit = typer.Typer(no_args_is_help=True)
 commands.add_typer(edit, name="edit", help="Evaluations of image editors: a sample, the runs, comparing two.")
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id or its first 8 characters or more, or its name.")]
-_PREFIX = 8
 _STATES = ("waiting", "edited", "scored", "failed")
 
 
@@ -29,10 +29,9 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Which crops and instructions.")] = 0,
 ) -> None:
     """Write a benchmark made from scikit-image's photographs, and a configuration that runs it without any model."""
-    from broker.errors import GristmillError, InvalidParams
+    from broker.errors import GristmillError
 
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InvalidParams(f"{folder} is there already: name a folder that is new or empty")
+    must_be_new(folder)
     try:
         from jobs.edit import sample as benchmark
     except ModuleNotFoundError as error:
@@ -55,7 +54,7 @@ def runs(limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of t
         found = [_facts(opened, run) for run in rows.runs(opened, limit)]
     lines = [
         [
-            each["id"][:_PREFIX], each["name"], each["job_state"] or "", f"{each['pairs']:,}", f"{each['scored']:,}",
+            each["id"][:PREFIX], each["name"], each["job_state"] or "", f"{each['pairs']:,}", f"{each['scored']:,}",
             f"{each['failed']:,}", _number(each["mean"]), each["editor"] or "", each["scorer"] or "",
         ]
         for each in found
@@ -76,7 +75,7 @@ def show_run(run: Run) -> None:
         found = _find(opened, run)
         facts = _facts(opened, found)
         categories = rows.counts(opened, found.id)
-    job_id, report = str(found.job_id or "")[:_PREFIX], found.report
+    job_id, report = str(found.job_id or "")[:PREFIX], found.report
 
     def render(out: Console) -> None:
         said = {
@@ -126,9 +125,6 @@ def _find(opened: "Session", named: str) -> "EditRun":
     from db.read import NotFound
 
     found = rows.run(opened, named)
-    if found is None and len(named) >= _PREFIX:
-        begins = [each for each in rows.runs(opened, 10_000) if str(each.id).startswith(named.lower())]
-        found = begins[0] if len(begins) == 1 else None
     if found is None:
         raise NotFound(f"there is no run {named!r}: `gristmill edit runs` lists those that there are")
     return found

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -52,6 +53,14 @@ def say(line: str) -> None:
 def note(line: str) -> None:
     """What is no answer: on stderr, so that `id=$(gristmill submit …)` holds the id alone."""
     Console(highlight=False, stderr=True).print(line, markup=False, soft_wrap=True)
+
+
+def must_be_new(folder: Path, option: str = "") -> None:
+    """Raises InvalidParams for a folder that holds something."""
+    from broker.errors import InvalidParams
+
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidParams(f"{option}{folder} is there already: name a folder that is new or empty")
 
 
 def table(columns: list[str], rows: list[list[str]], *, one_line: bool = False) -> Table:

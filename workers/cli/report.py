@@ -10,7 +10,7 @@ from rich.console import Console
 
 from db.state import LIVE
 from workers.cli.jobs import Id
-from workers.cli.output import note, show
+from workers.cli.output import must_be_new, note, show
 
 if TYPE_CHECKING:
     from db.read import JobDetail
@@ -86,10 +86,9 @@ def _reports(kind: str) -> bool:
 
 
 def _copy(folder: Path, out: Path) -> None:
-    from broker.errors import GristmillError, InvalidParams
+    from broker.errors import GristmillError
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InvalidParams(f"--out {out} is there already: name a folder that is new or empty")
+    must_be_new(out, "--out ")
     try:
         shutil.copytree(folder, out, dirs_exist_ok=True)
     except OSError as error:
