@@ -16,6 +16,11 @@ def current(session: Session, name: str) -> Model | None:
     return session.scalars(select(Model).where(Model.name == name, Model.is_current)).one_or_none()
 
 
+def find(session: Session, name: str, version: int) -> Model | None:
+    """This version, in use or not."""
+    return session.scalars(select(Model).where(Model.name == name, Model.version == version)).one_or_none()
+
+
 def of_job(session: Session, job_id: uuid.UUID) -> Model | None:
     """The version that an earlier attempt of this job registered."""
     return session.scalars(select(Model).where(Model.job_id == job_id)).one_or_none()
@@ -71,7 +76,7 @@ def add(
 def promote(session: Session, name: str, version: int) -> bool:
     """Put a version into use; False when there is no such version, and then nothing changes."""
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext('model:' || :name))"), {"name": name})
-    model = session.scalars(select(Model).where(Model.name == name, Model.version == version)).one_or_none()
+    model = find(session, name, version)
     if model is None:
         return False
     session.execute(update(Model).where(Model.name == name, Model.is_current).values(is_current=False))
@@ -80,11 +85,18 @@ def promote(session: Session, name: str, version: int) -> bool:
 
 
 def rollback(session: Session, name: str) -> Model | None:
-    """Put the version into use that was so before; None when there is none, and then nothing changes.
-
-    That is the one over which the version in use came, or else the newest older one that nothing spoke against.
-    """
+    """Put the version into use that was so before; None when there is none, and then nothing changes."""
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext('model:' || :name))"), {"name": name})
+    before = previous(session, name)
+    if before is not None:
+        promote(session, name, before.version)
+        session.refresh(before)
+    return before
+
+
+def previous(session: Session, name: str) -> Model | None:
+    """The version to which a rollback would go: the one over which the version in use came, or else the newest older
+    one that nothing spoke against."""
     in_use = current(session, name)
     if in_use is None:
         return None
@@ -92,10 +104,6 @@ def rollback(session: Session, name: str) -> Model | None:
         select(Model).where(Model.name == name, Model.version < in_use.version).order_by(Model.version.desc())
     ).all()
     over = in_use.lineage.get("compared_with_version")
-    before = next((each for each in older if each.version == over), None) or next(
+    return next((each for each in older if each.version == over), None) or next(
         (each for each in older if not each.lineage.get("note")), None
     )
-    if before is not None:
-        promote(session, name, before.version)
-        session.refresh(before)
-    return before
