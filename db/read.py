@@ -81,6 +81,7 @@ class Pulse:
     done: float
     total: float
     note: str
+    left_s: float | None = None  # until a fan-out is done, if it goes on as it has gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,13 @@ _BY_PREFIX = text("SELECT id FROM job WHERE id BETWEEN :first AND :last ORDER BY
 
 _PULSE = text(f"""
     SELECT job.state, job.progress, job.run_at = {NEVER} AS suspended, error->>'message' AS message,
-           job.run_at > now() AS later, family.*
+           job.run_at > now() AS later, job.notes->'fan_out' AS counted, family.*
     FROM job LEFT JOIN LATERAL (
         SELECT count(*) AS children, count(*) FILTER (WHERE c.finished_at IS NOT NULL) AS ended,
                sum(CASE WHEN c.finished_at IS NOT NULL THEN 1
                         ELSE coalesce((c.progress->>'done')::float8 / nullif((c.progress->>'total')::float8, 0), 0) END
-               ) AS share
+               ) AS share,
+               extract(epoch FROM now() - min(c.started_at)) AS elapsed
         FROM barrier b JOIN job c ON c.group_id = b.group_id
         WHERE b.parent_id = job.id AND b.released_at IS NULL) AS family ON true
     WHERE job.id = :id""")
@@ -197,8 +199,13 @@ def pulse(on: Reader, job_id: UUID) -> Pulse:
     if row is None:
         raise NotFound(f"no job has the id '{job_id}'")
     if row["suspended"] and row["children"]:
+        done, total = float(row["share"]), float(row["children"])
         note = f"{row['ended']} of {row['children']} children"
-        return Pulse(row["state"], float(row["share"]), float(row["children"]), note)
+        per_s = done / float(row["elapsed"]) if done and row["elapsed"] else None
+        if counted := row["counted"]:  # the children are parts of something that people count
+            note = f"{done / total * counted['of']:,.0f} of {counted['of']:,} {counted['unit']}"
+            note += f", {per_s / total * counted['of']:,.0f}/s" if per_s else ""
+        return Pulse(row["state"], done, total, note, (total - done) / per_s if per_s else None)
     progress = row["progress"] or {}
     note = " ".join(filter(None, (progress.get("stage"), progress.get("message"))))
     if row["state"] == "RETRY":

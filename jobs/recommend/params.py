@@ -9,8 +9,13 @@ from jobs.training.options import Acceleration
 
 Share = Annotated[float, Field(ge=0, le=1)]
 TopK = Annotated[int, Field(ge=1, le=1000)]
+AnilistStatus = Literal["completed", "current", "repeating", "paused", "dropped", "planning"]
 ItemIds = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=20_000)]
-DATA = 'Where the interactions are: "ml-100k", or the path of a .csv, .tsv or .parquet file that the worker can read.'
+DATA = (
+    'Where the interactions are: "ml-100k"; the path of a .csv, .tsv or .parquet file or of a MovieLens folder that the '
+    'worker can read; "sql:NAME", a database that the worker knows by that name, or sqlite:///PATH.'
+)
+DATABASES = ("sql:", "sqlite:///")
 
 
 class Source(Params):
@@ -22,18 +27,51 @@ class Source(Params):
     time: str = Field("timestamp", description="Column of the time: numbers or ISO 8601.")
     rating: str | None = Field(None, description="Column of the rating, if there is one.")
     min_rating: float | None = Field(None, description="Leave out interactions rated lower.")
-    catalogue: str | None = Field(None, description="File of items: item, title, and features in further columns.")
+    catalogue: str | None = Field(
+        None, description="File or table of items: item, title, and features in further columns."
+    )
+    table: str | None = Field(None, min_length=1, description="Of a database: the table of interactions.")
+
+    @model_validator(mode="after")
+    def _table(self) -> "Source":
+        if self.data.startswith(DATABASES):
+            if self.table is None:
+                raise ValueError(f"data={self.data!r} is a database: name its table of interactions, table=…")
+        elif "://" in self.data:  # not quoted: parameters are recorded and shown, so are errors
+            raise ValueError("data is a URL: name it on the workers, in GRISTMILL_DATABASES, and give data=sql:NAME")
+        elif self.table is not None:
+            raise ValueError(f"table={self.table!r} is of a database, data={self.data!r} is none: leave it out")
+        return self
 
 
 class ImportData(Source):
     """Take users' histories and the catalogue into the database."""
 
 
+class ImportAnilist(Params):
+    """Take the histories of AniList's users and what it knows of their anime into the database."""
+
+    usernames: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(min_length=1, max_length=1000)
+    statuses: list[AnilistStatus] = Field(
+        ["completed", "current", "repeating"], min_length=1, description="Entries of these are taken."
+    )
+    min_score: float | None = Field(None, ge=0, le=100, description="Leave out what is scored lower, of 100.")
+    metadata: bool = Field(True, description="Titles, genres, tags, studios, voice actors and years, too.")
+    tag_rank: int = Field(60, ge=0, le=100, description="Tags that this share of AniList's voters find fitting.")
+    ids: Literal["anilist", "mal"] = Field("anilist", description="Whose ids the catalogue has; mal: MyAnimeList's.")
+    mapping: str | None = Field(None, description="File with the columns source (such an id) and item (ours).")
+    prefix: str = Field("", max_length=64, description="Put before the names, so that they meet none of your users'.")
+    refresh: bool = Field(False, description="Ask AniList anew even for what is known and has not expired.")
+
+
 class Train(Source, Acceleration):
     """Train a recommender; it comes into use if it ranks no worse on validation than the one in use."""
 
     data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')
-    model: Literal["sasrec", "bert4rec"] = "sasrec"
+    model: Literal["sasrec", "bert4rec", "blend"] = Field(
+        "sasrec", description="blend: a SASRec with transition counts and EASE^R, weighted by validation."
+    )
+    second: bool = Field(False, description="In a blend: a BERT4Rec, too; it takes as long again.")
     preset: Literal["default", "quick"] = Field("default", description="quick: seconds, to try the way.")
     epochs: int | None = Field(None, ge=1, le=1000)
     patience: int | None = Field(None, ge=1, description="Epochs without a better validation before stopping.")
@@ -106,11 +144,21 @@ class PretrainUser(Params):
 
 
 class PretrainBatch(Params):
-    """Pre-compute profiles and top recommendations of several users in real batches."""
+    """Pre-compute profiles and top recommendations of several users in real batches: of named ones, or of a range."""
 
-    usernames: list[str] = Field(min_length=1, max_length=10_000)
+    usernames: list[str] | None = Field(None, min_length=1, max_length=10_000)
+    first: str | None = Field(None, description="Instead of usernames: all users from this one, in the names' order,")
+    last: str | None = Field(None, description="to this one, both included.")
     force: bool = Field(False, description="Compute even where the cached list is fresh.")
     top_k: TopK = 100
+    model_version: int | None = Field(None, ge=1, description="Another version than the one in use.")
+
+    @model_validator(mode="after")
+    def _whom(self) -> "PretrainBatch":
+        ranged = self.first is not None and self.last is not None
+        if (self.usernames is None) != ranged or (self.first is None) != (self.last is None):
+            raise ValueError("whom to compute is not clear: give usernames, or first and last")
+        return self
 
 
 class PretrainAll(Params):
@@ -118,6 +166,7 @@ class PretrainAll(Params):
 
     force: bool = Field(False, description="Compute even where the cached list is fresh.")
     top_k: TopK = 100
+    model_version: int | None = Field(None, ge=1, description="Another version than the one in use.")
     chunk: int = Field(512, ge=1, le=10_000, description="Users a batch job.")
 
 

@@ -67,10 +67,16 @@ def queues() -> None:
 @commands.command("show")
 def show_job(job: Id) -> None:
     """Show one job: parameters, history, progress, result or error with its traceback, children."""
+    from db import read
+    from db.engine import session
     from workers.cli.views.jobs import detail
 
-    found = _read(job)
-    show(asdict(found), lambda out: detail(out, found))
+    found, waits = _read(job), None
+    if found.run_at is None and found.state == "PENDING":
+        with session() as opened:
+            waits = read.pulse(opened, found.id)
+    shown = asdict(found) | ({"pulse": asdict(waits)} if waits else {})
+    show(shown, lambda out: detail(out, found, waits))
 
 
 @commands.command()

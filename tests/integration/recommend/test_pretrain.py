@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import select
 
 from broker.errors import JobError
-from db.engine import session
+from db import ledger, read
+from db.engine import autocommit, session
+from db.job import Job as Row
 from db.recommend import RecommendationCache, UserProfile
 from jobs.recommend.tasks import pretrain_all, pretrain_batch, pretrain_user, refresh
 from tests.integration.recommend.conftest import USERS
@@ -88,6 +90,24 @@ def test_all_users_are_computed_once_and_then_served_from_the_cache() -> None:
     assert first["users_per_s"] > 0
 
 
+def test_a_fan_out_over_all_users_tells_how_many_are_done_and_when_it_will_be() -> None:
+    claimed = claim(pretrain_all, chunk=8)
+    once(claimed, pretrain_all)
+    with autocommit() as connection:
+        first, *others = connection.execute(select(Row.id, Row.params).where(Row.kind == "recommend.pretrain_batch"))
+        before = read.pulse(connection, claimed.id)
+        child = ledger.claim(connection, first.id, "test", 60)
+    once(child, pretrain_batch)
+    with autocommit() as connection:
+        after = read.pulse(connection, claimed.id)
+
+    assert {"first", "last"} < first.params.keys()  # not names: a million of them would fill the ledger
+    assert len(others) == 3
+    assert (before.note, before.left_s) == (f"0 of {USERS} users", None)
+    assert after.note.startswith("8 of 30 users, ")
+    assert after.left_s > 0
+
+
 def test_users_who_come_while_all_are_computed_do_not_disturb_the_fan_out() -> None:
     claimed = claim(pretrain_all, chunk=8)
     once(claimed, pretrain_all)  # the children are recorded, the parent waits
@@ -95,8 +115,6 @@ def test_users_who_come_while_all_are_computed_do_not_disturb_the_fan_out() -> N
     drain()
 
     with session() as opened:
-        from db.job import Job as Row
-
         row = opened.get_one(Row, claimed.id)
     assert (row.state, row.result["users"]) == ("SUCCESS", USERS)
 

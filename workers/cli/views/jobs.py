@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broker.queues import PRIORITIES
-from db.read import PREFIX, JobDetail, JobRow
+from db.read import PREFIX, JobDetail, JobRow, Pulse
 from workers.cli.output import table
 
 _PRIORITY_NAMES = {step: name for name, step in PRIORITIES.items()}
@@ -45,8 +45,13 @@ def note(job: JobRow) -> str:
     return ""
 
 
-def detail(out: Console, job: JobDetail) -> None:
-    """All of one job."""
+def told(now: Pulse) -> str:
+    """How far it is, and of a fan-out when it will be done."""
+    return ", ".join(filter(None, (now.note, f"{span(now.left_s)} left" if now.left_s else "")))
+
+
+def detail(out: Console, job: JobDetail, waits: Pulse | None = None) -> None:
+    """All of one job; `waits`: how far the children are that it waits for."""
     facts = {
         "id": str(job.id), "kind": job.kind, "state": job.state, "note": note(job), "parameters": _json(job.params),
         "queue": f"{job.queue}, {_PRIORITY_NAMES.get(job.priority, job.priority)}",
@@ -54,7 +59,8 @@ def detail(out: Console, job: JobDetail) -> None:
         "owner": job.owner or "",
         "created": _when(job.created_at), "due": _when(job.run_at) if job.state in ("PENDING", "RETRY") else "",
         "started": _when(job.started_at), "finished": _when(job.finished_at), "took": took(job),
-        "progress": "" if job.state == "SUCCESS" else _progress(job.progress), "parent": str(job.parent_id or ""),
+        "progress": told(waits) if waits else "" if job.state == "SUCCESS" else _progress(job.progress),
+        "parent": str(job.parent_id or ""),
         "batch led by": str(job.leader_id or ""),
         "children": ", ".join(f"{count} {state}" for state, count in sorted(job.children.items())),
         "notes": _json(job.notes) if job.notes else "",

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from db import listen, read
 from db.engine import autocommit
 from workers.cli.output import note
+from workers.cli.views.jobs import told
 
 LOOK_EVERY_S = 0.5
 
@@ -33,5 +34,5 @@ def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
                 description=f"{kind} {now.state}",
                 completed=int(now.done),
                 total=int(now.total) or None,
-                note=now.note[:60],
+                note=told(now)[:60],
             )
