@@ -1,21 +1,91 @@
-"""Scoring a ranker on the held-out items: validation while training, the test split once at the end."""
+"""Measuring a ranker on held-out items: validation while training and choosing, the test split once at the end.
+
+Four protocols, each with its name in every result (the first is what is meant where none is named):
+
+    full        rank among all items that the user has not met
+    unfiltered  rank among all items, those met included
+    u100        rank among 100 items that the user has not met, drawn uniformly
+    p100        the same drawn in proportion to popularity
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from jobs.recommend import metrics
-from jobs.recommend.baselines import Scorer
 from jobs.recommend.histories import NONE, Histories, Split, from_sequences
+from jobs.recommend.precompute import stable_topk
 from jobs.recommend.ranker import Ranker
+from jobs.training import interval
 from jobs.training.memory import Batcher
 
 Array = np.ndarray[Any, Any]
-CHUNK = 1024  # users whose scores of all items are in memory at once
+Scorer = Callable[[Histories], Array]  # (users, items) float
+FULL, UNFILTERED, UNIFORM, POPULAR = PROTOCOLS = ("full", "unfiltered", "u100", "p100")
+METRIC = "ndcg@10"  # of the full ranking: what is chosen and compared by
+LIST = 10  # items a user whose coverage, novelty and popularity are told
+_SCORES = 2**24  # in memory at once, over all users of a part
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A ranker's ranks of held-out items, one for each user that has one, under each protocol that was asked for."""
+
+    users: Array  # (users,) which of the histories, to see that two measurements are of the same
+    by_protocol: dict[str, Array]  # (users,) float, from 1
+    lists: dict[str, float]  # what of top 10 lists does not depend on the held-out item; empty if not asked for
+
+    @property
+    def ranks(self) -> Array:
+        return self.by_protocol[FULL]
+
+    @property
+    def gains(self) -> Array:
+        """(users,) ndcg@10 of the full ranking."""
+        return metrics.gains(self.ranks)
+
+    def summary(self, protocol: str = FULL) -> dict[str, float]:
+        """hit@5, hit@10, ndcg@5, ndcg@10 and mrr."""
+        return metrics.summary(self.by_protocol[protocol])
+
+    def interval(self) -> tuple[float, float] | None:
+        """Of ndcg@10, full ranking: 95 %, bootstrap over users."""
+        return interval.of_mean(self.gains.tolist())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two means over the same users: positive where the first is better; low and high bound it at 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference seen"
+
+
+def compare(one: Measured, other: Measured) -> Difference:
+    """`one` less `other` in ndcg@10, full ranking, by paired bootstrap over users (jobs/training/interval.py).
+
+    Raises ValueError when the two are not of the same users.
+    """
+    if not np.array_equal(one.users, other.users):
+        raise ValueError(f"measured on {len(one.users)} and {len(other.users)} users, not the same: measure both anew")
+    return difference(one.gains, other.gains)
+
+
+def difference(one: Array, other: Array) -> Difference:
+    """The same of any two values a user, such as ndcg@10 averaged over seeds."""
+    less = one - other
+    mean = float(less.mean())
+    return Difference(mean, *(interval.of_mean(less.tolist()) or (mean, mean)))
 
 
 def scorer(ranker: Ranker, batch: int = 256, batcher: Callable[[str, torch.device], Batcher] = Batcher) -> Scorer:
@@ -31,28 +101,77 @@ def scorer(ranker: Ranker, batch: int = 256, batcher: Callable[[str, torch.devic
     return scores
 
 
-def on_validation(scorer: Scorer, split: Split) -> dict[str, float]:
-    """Full ranking of the item before the last, training items filtered."""
-    return _measure(scorer, split.train, split.validation, sampled=False, seed=0)
+def measure(
+    ranker: Ranker | Scorer,
+    known: Histories,
+    held: Array,
+    protocols: Sequence[str] = (FULL,),
+    lists: bool = False,
+    seed: int = 0,
+    batcher: Callable[[str, torch.device], Batcher] = Batcher,
+) -> Measured:
+    """Ranks of `held` (users,), an item index or NONE, when `known` is known; a part of the users at a time.
 
-
-def on_test(scorer: Scorer, split: Split, seed: int = 0) -> dict[str, float]:
-    """Full ranking of the last item, all earlier ones (validation's too) known and filtered; and sampled."""
-    return _measure(scorer, split.before_test(), split.test, sampled=True, seed=seed)
-
-
-def _measure(scorer: Scorer, known: Histories, held: Array, sampled: bool, seed: int) -> dict[str, float]:
+    lists: also coverage, novelty and popularity of the top 10. `seed` draws the negatives, the same for every ranker.
+    Raises ValueError when nothing is held out, or one who holds something out has no history.
+    """
     users = np.flatnonzero(held != NONE)
     if not len(users):
         raise ValueError("no user has three items or more, so there is nothing to measure on: give more data")
-    random = np.random.default_rng(seed)
-    full, drawn = [], []
-    for begin in range(0, len(users), CHUNK):
-        chunk = users[begin : begin + CHUNK]
-        chosen = from_sequences([known[user] for user in chunk], known.items)
-        scores, seen, targets = scorer(chosen), chosen.matrix(), held[chunk]
-        full.append(metrics.ranks(scores, seen, targets))
-        if sampled:
-            drawn.append(metrics.sampled_ranks(scores, seen, targets, random))
-    values = metrics.summary(np.concatenate(full))
-    return values | (metrics.summary(np.concatenate(drawn), suffix=" sampled100") if drawn else {})
+    score = scorer(cast(Ranker, ranker), batcher=batcher) if hasattr(ranker, "scores") else ranker
+    counts = np.bincount(known.flat, minlength=len(known.items))
+    randoms = {name: np.random.default_rng((seed, place)) for place, name in enumerate(PROTOCOLS)}
+    ranked: dict[str, list[Array]] = {name: [] for name in protocols}
+    recommended = []
+    step = max(1, _SCORES // len(known.items))
+    for begin in range(0, len(users), step):
+        part = users[begin : begin + step]
+        chosen, targets = from_sequences([known[user] for user in part], known.items), held[part]
+        scores, seen = score(chosen), chosen.matrix().toarray() > 0
+        for name in protocols:
+            ranked[name].append(_ranks(name, scores, targets, seen, randoms[name], counts))
+        if lists:
+            scores[seen] = -np.inf
+            recommended.append(stable_topk(torch.from_numpy(scores), LIST)[0])
+    return Measured(
+        users,
+        {name: np.concatenate(parts) for name, parts in ranked.items()},
+        _described(np.concatenate(recommended), counts, len(known)) if lists else {},
+    )
+
+
+def _ranks(name: str, scores: Array, targets: Array, seen: Array, random: np.random.Generator, counts: Array) -> Array:
+    if name == FULL:
+        return metrics.ranks(scores, targets, seen)
+    if name == UNFILTERED:
+        return metrics.ranks(scores, targets)
+    drawn = metrics.draw(seen, targets, random, counts if name == POPULAR else None)
+    return metrics.sampled_ranks(scores, targets, drawn)
+
+
+def _described(recommended: Array, counts: Array, users: int) -> dict[str, float]:
+    """Of the lists (users, 10): how much of the catalogue they show, and how well known it is.
+
+    coverage@10: share of the items that are in a list (Ge et al. 2010, catalogue coverage). novelty@10: mean
+    self-information in bits, -log2 of the share of users who met the item (Zhou et al. 2010). popularity@10: mean
+    number of users who met a listed item (ARP, Yin et al. 2012).
+    """
+    flat = recommended.ravel()
+    met = np.maximum(counts[flat], 1)  # an item that nobody met counts as one met once
+    return {
+        "coverage@10": len(np.unique(flat)) / len(counts),
+        "novelty@10": float(-np.log2(met / users).mean()),
+        "popularity@10": float(counts[flat].mean()),
+    }
+
+
+def on_validation(ranker: Ranker | Scorer, split: Split) -> dict[str, float]:
+    """Full ranking of the item before the last, training items filtered."""
+    return measure(ranker, split.train, split.validation).summary()
+
+
+def on_test(ranker: Ranker | Scorer, split: Split, seed: int = 0) -> dict[str, float]:
+    """Full ranking of the last item, all earlier ones (validation's too) known and filtered; and u100."""
+    measured = measure(ranker, split.before_test(), split.test, (FULL, UNIFORM), seed=seed)
+    sampled = {f"{name} {UNIFORM}": value for name, value in measured.summary(UNIFORM).items()}
+    return measured.summary() | sampled

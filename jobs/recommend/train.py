@@ -16,7 +16,8 @@ from db.artifact import Model
 from db.recommend import MODEL
 from db.store import ArtifactError
 from jobs.recommend import artifact, evaluate
-from jobs.recommend.baselines import Scorer, popularity
+from jobs.recommend.baselines import Popularity
+from jobs.recommend.evaluate import Scorer
 from jobs.recommend.fit import METRIC, QUICK, Recipe, fit
 from jobs.recommend.histories import Histories, Split, from_sequences, leave_one_out
 from jobs.recommend.intake import dataset
@@ -55,7 +56,7 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     metrics = {
         "validation": fitted.best,
         "test": evaluate.on_test(evaluate.scorer(fitted.model, batcher=partial(batcher, ctx)), split, recipe.seed),
-        "popularity": evaluate.on_test(popularity(split.before_test()), split, recipe.seed),
+        "popularity": evaluate.on_test(Popularity.fit(split.before_test()), split, recipe.seed),
     }
     over = in_use(ctx, MODEL)
     metrics |= {"in_use": _measure(ctx, over, split)} if over else {}

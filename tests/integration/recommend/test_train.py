@@ -56,7 +56,7 @@ def test_a_second_import_of_the_same_file_changes_nothing(
 def test_training_leaves_an_artifact_and_a_current_version(trained: dict[str, Any]) -> None:
     assert (trained["version"], trained["is_current"]) == (1, True)
     assert {"validation", "test", "popularity"} <= trained["metrics"].keys()
-    assert {"hit@5", "hit@10", "ndcg@5", "ndcg@10", "mrr", "ndcg@10 sampled100"} <= trained["metrics"]["test"].keys()
+    assert {"hit@5", "hit@10", "ndcg@5", "ndcg@10", "mrr", "ndcg@10 u100"} <= trained["metrics"]["test"].keys()
     assert count(Artifact) == 2  # the model and the report of its training
     loaded = load_model(store().fetch(trained["artifact"]))
     assert loaded.manifest["data"]["users"] == USERS

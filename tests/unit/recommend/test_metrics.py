@@ -1,13 +1,12 @@
-"""Ranking metrics and baselines against values worked out by hand."""
+"""Ranking metrics and measuring against values worked out by hand."""
 
 import math
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
 
 from jobs.recommend import evaluate, metrics
-from jobs.recommend.baselines import BASELINES, ease, item_knn, popularity
+from jobs.recommend.baselines import ItemKnn, Popularity
 from jobs.recommend.histories import from_sequences, leave_one_out
 from tests.unit.recommend.synthetic import histories
 
@@ -16,10 +15,11 @@ NAMES = ["a", "b", "c", "d"]
 
 def test_a_rank_counts_the_better_unseen_items_and_half_of_the_equal_ones() -> None:
     scores = np.array([[9.0, 1.0, 5.0, 7.0, 5.0]])
-    seen = csr_matrix(np.array([[1, 0, 0, 0, 0]]))
+    seen = np.array([[True, False, False, False, False]])
 
-    assert metrics.ranks(scores, seen, np.array([2])).tolist() == [2.5]  # 7 above, the other 5 equal, 9 seen
-    assert metrics.ranks(scores, seen, np.array([1])).tolist() == [4]
+    assert metrics.ranks(scores, np.array([2]), seen).tolist() == [2.5]  # 7 above, the other 5 equal, 9 seen
+    assert metrics.ranks(scores, np.array([2])).tolist() == [3.5]
+    assert metrics.ranks(scores, np.array([1]), seen).tolist() == [4]
 
 
 def test_the_summary_equals_the_values_worked_out_by_hand() -> None:
@@ -35,45 +35,29 @@ def test_the_summary_equals_the_values_worked_out_by_hand() -> None:
 def test_sampling_all_negatives_gives_the_full_ranking() -> None:
     random = np.random.default_rng(0)
     scores, targets = random.random((20, 30)), np.zeros(20, dtype=np.int64)
-    seen = csr_matrix((random.random((20, 30)) < 0.2) & (np.arange(30) > 0))
+    seen = (random.random((20, 30)) < 0.2) & (np.arange(30) > 0)
 
-    full = metrics.ranks(scores, seen, targets)
-    sampled = metrics.sampled_ranks(scores, seen, targets, random, negatives=100)
+    drawn = metrics.draw(seen, targets, random, negatives=100)
 
-    assert full.tolist() == sampled.tolist()
+    assert metrics.ranks(scores, targets, seen).tolist() == metrics.sampled_ranks(scores, targets, drawn).tolist()
+
+
+def test_negatives_are_drawn_once_each_unseen_and_as_often_as_they_are_popular() -> None:
+    random = np.random.default_rng(0)
+    seen = np.zeros((4000, 6), dtype=bool)
+    seen[:, 0] = True
+    targets = np.ones(4000, dtype=np.int64)
+
+    drawn = metrics.draw(seen, targets, random, popularity=np.array([50, 50, 1, 3, 0, 4]), negatives=2)
+
+    assert all(len({*row}) == 2 for row in drawn.tolist())
+    assert {*drawn.ravel().tolist()} == {2, 3, 5}
+    pairs = {2: (3 / 8) * (1 / 5) + (4 / 8) * (1 / 4) + 1 / 8}  # of two draws without replacement, item 2 in one
+    assert (drawn == 2).any(axis=1).mean() == pytest.approx(pairs[2], abs=0.02)
 
 
 def test_constant_scores_are_worth_chance() -> None:
-    ranked = metrics.ranks(np.zeros((1, 101)), csr_matrix((1, 101)), np.array([5]))
-
-    assert ranked.tolist() == [51]
-
-
-def test_popularity_scores_are_the_counts() -> None:
-    train = from_sequences([[0, 1], [1], [1, 2]], NAMES)
-
-    assert popularity(train)(train)[0].tolist() == [1, 3, 1, 0]
-
-
-def test_item_knn_scores_are_shrunk_cosines_of_the_other_items() -> None:
-    train = from_sequences([[0, 1], [0, 1], [1, 2]], NAMES)
-    cosine = 2 / (math.sqrt(2 * 3) + 10)
-
-    scores = item_knn(train)(from_sequences([[0]], NAMES))
-
-    assert scores[0] == pytest.approx([0, cosine, 0, 0])
-
-
-def test_ease_solves_its_regression_with_a_zero_diagonal() -> None:
-    train = from_sequences([[0, 1], [0, 1, 2], [2, 3], [1, 3]], NAMES)
-    met = train.matrix().toarray().astype(float)
-    others = met[:, 1:]
-    by_hand = np.linalg.solve(others.T @ others + 2 * np.eye(3), others.T @ met[:, 0])  # item a from b, c, d
-
-    scores = ease(train, ridge=2)(from_sequences([[1], [2], [3], [0]], NAMES))
-
-    assert scores[:3, 0] == pytest.approx(by_hand)
-    assert scores[3, 0] == 0
+    assert metrics.ranks(np.zeros((1, 101)), np.array([5])).tolist() == [51]
 
 
 def test_the_validation_item_is_known_and_filtered_when_the_test_item_is_ranked() -> None:
@@ -85,20 +69,55 @@ def test_the_validation_item_is_known_and_filtered_when_the_test_item_is_ranked(
 
     assert evaluate.on_test(scorer, split)["hit@5"] == 1
     assert evaluate.on_test(scorer, split)["mrr"] == 1
+    unfiltered = evaluate.measure(scorer, split.before_test(), split.test, ("unfiltered",))
+    assert unfiltered.summary("unfiltered")["mrr"] == pytest.approx(1 / 3)
 
 
-def test_measuring_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     split = leave_one_out(histories())
-    scorer = BASELINES["item-knn"](split.train)
-    whole = evaluate.on_test(scorer, split)
+    ranker = ItemKnn.fit(split.train)
+    whole = evaluate.measure(ranker, split.train, split.validation, evaluate.PROTOCOLS, lists=True)
 
-    monkeypatch.setattr(evaluate, "CHUNK", 7)
+    monkeypatch.setattr(evaluate, "_SCORES", 7 * ranker.items)
+    parts = evaluate.measure(ranker, split.train, split.validation, evaluate.PROTOCOLS, lists=True)
 
-    assert evaluate.on_test(scorer, split) == pytest.approx(whole)
+    assert parts.lists == whole.lists
+    for name in evaluate.PROTOCOLS:
+        assert parts.by_protocol[name].tolist() == whole.by_protocol[name].tolist()
+
+
+def test_lists_are_described_by_coverage_novelty_and_popularity() -> None:
+    known = from_sequences([[0, 1], [0, 2], [0], [0]], [*NAMES, "e"])
+    held = np.array([-1, -1, 1, 2])
+
+    described = evaluate.measure(Popularity.fit(known), known, held, lists=True).lists
+
+    assert described["coverage@10"] == 1  # lists of ten hold all five items, with those seen at the end
+    assert described["popularity@10"] == pytest.approx((4 + 1 + 1) / 5)
+
+
+def test_the_interval_of_a_difference_is_that_of_the_same_users() -> None:
+    split = leave_one_out(histories())
+    one, other = (
+        evaluate.measure(ranker, split.train, split.validation)
+        for ranker in (ItemKnn.fit(split.train), Popularity.fit(split.train))
+    )
+
+    found = evaluate.compare(one, other)
+
+    assert found.low <= found.mean <= found.high
+    assert found.mean == pytest.approx(one.summary()["ndcg@10"] - other.summary()["ndcg@10"])
+    assert evaluate.compare(one, one).verdict == "no difference seen"
+    with pytest.raises(ValueError, match="not the same: measure both anew"):
+        evaluate.compare(one, evaluate.measure(lambda h: np.zeros((1, 40)), split.train, _only_first(split.test)))
+
+
+def _only_first(held: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(len(held)) == 0, held, -1)
 
 
 def test_nothing_to_measure_on_is_an_error() -> None:
     split = leave_one_out(from_sequences([[0, 1]], NAMES))
 
     with pytest.raises(ValueError, match="no user has three items or more"):
-        evaluate.on_validation(popularity(split.train), split)
+        evaluate.on_validation(Popularity.fit(split.train), split)

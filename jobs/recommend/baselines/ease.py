@@ -1,0 +1,58 @@
+"""EASE^R (Steck 2019, Embarrassingly Shallow Autoencoders): a linear model from items to items, in closed form.
+
+RecentEase is the same on histories whose older items count less, in fitting and in scoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from jobs.recommend.baselines.rows import ItemToItem, weighted
+from jobs.recommend.histories import Histories
+
+
+class Ease(ItemToItem):
+    kind = "ease"
+
+    @classmethod
+    def fit(cls, train: Histories, ridge: float = 500.0) -> Ease:
+        return cls(_solved(train.matrix(), ridge))
+
+
+class RecentEase(ItemToItem):
+    kind = "recent-ease"
+
+    @classmethod
+    def fit(
+        cls, train: Histories, ridge: float = 120.0, half_life: float = 40.0, scored_half_life: float = 12.0
+    ) -> RecentEase:
+        """`half_life`: items after which one counts half in fitting; `scored_half_life`: the same in scoring."""
+        return cls(_solved(weighted(train, half_life), ridge), scored_half_life)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], items: int) -> RecentEase:
+        if tensors["weights"].shape != (items, items):
+            raise ValueError(f"weights of {len(tensors['weights'])} items, but the vocabulary has {items}: fit anew")
+        return cls(tensors["weights"].numpy(), float(tensors["half_life"]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """weights (items, items) and half_life (): float32 and float64."""
+        half_life = torch.tensor(self.half_life, dtype=torch.float64)
+        return {"weights": torch.from_numpy(self.weights), "half_life": half_life}
+
+
+def _solved(met: csr_matrix, ridge: float) -> np.ndarray[Any, Any]:
+    """(items, items) float32 with a zero diagonal: section 3.1."""
+    met = met.astype(np.float64)
+    gram = np.asarray((met.T @ met).todense())
+    gram[np.diag_indices_from(gram)] += ridge
+    inverse = np.linalg.inv(gram)
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights.astype(np.float32)

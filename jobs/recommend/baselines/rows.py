@@ -1,0 +1,67 @@
+"""Histories as rows of a sparse matrix, and the base of the rankers that multiply such rows with item-to-item weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from jobs.recommend.histories import Histories
+from jobs.recommend.ranker import Array
+
+
+def ages(starts: Array) -> Array:
+    """(events,) how many later items its history has: 0 for the newest. `starts` as in Histories."""
+    lengths = np.diff(starts)
+    return np.repeat(starts[1:] - 1, lengths) - np.arange(starts[-1])
+
+
+def weighted(histories: Histories, half_life: float) -> csr_matrix:
+    """Users by items: 1 for the newest item, half of it `half_life` items earlier, and so on."""
+    values = fading(ages(histories.starts), half_life)
+    return csr_matrix((values, histories.flat, histories.starts), shape=(len(histories), len(histories.items)))
+
+
+def fading(age: Array, half_life: float) -> Array:
+    return np.asarray(np.exp2(-age / half_life), dtype=np.float32)
+
+
+class ItemToItem:
+    """See jobs.recommend.ranker.Ranker. A row of a history times `weights`, from item (row) to item (column).
+
+    weights (items, items), dense or sparse. half_life: items after which one counts half; None, all count alike.
+    """
+
+    kind: str  # name in tables
+
+    def __init__(self, weights: Any, half_life: float | None = None) -> None:
+        self.weights, self.half_life = weights, half_life
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.items}"
+
+    @property
+    def items(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def scores(self, histories: Sequence[Array]) -> Tensor:
+        # scipy's product goes row by row, so no user's scores depend on who else is in the batch
+        lengths = [len(history) for history in histories]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        values = (
+            np.ones(starts[-1], dtype=np.float32)
+            if self.half_life is None
+            else fading(ages(starts), self.half_life)
+        )  # fmt: skip
+        rows = csr_matrix((values, np.concatenate(histories), starts), shape=(len(histories), self.items))
+        made = rows @ self.weights
+        return torch.from_numpy(np.ascontiguousarray(made if isinstance(made, np.ndarray) else made.toarray()))
