@@ -17,6 +17,10 @@ from broker import cache as tier
 from db import recommend as rows
 from db.engine import autocommit, session
 from db.recommend import FRESH_DAYS
+from jobs.recommend.popular import popular
+
+POPULAR: Literal["popular"] = "popular"
+NOTHING_KNOWN = "the model in use knows nothing that user {!r} has seen: what is popular lately"
 
 
 class UnknownUser(LookupError):
@@ -25,13 +29,19 @@ class UnknownUser(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A fresh list: [(item id, score), …], best first."""
+    """A fresh list: [(item id, score), …], best first.
+
+    basis: what it stands on, "model", or "popular" where nothing is known of the user: then the scores are the items'
+    popularity, and the reason says why.
+    """
 
     username: str
     items: list[tuple[str, float]]
-    model_version: int
+    model_version: int | None
     cached_at: datetime
     source: Literal["redis", "postgres", "computed"]
+    basis: Literal["model", "popular"] = "model"
+    reason: str = ""
 
 
 def read(username: str, top_k: int = 100, fresh_days: float = FRESH_DAYS, *, count: bool = True) -> Cached | None:
@@ -51,9 +61,20 @@ def read(username: str, top_k: int = 100, fresh_days: float = FRESH_DAYS, *, cou
         _count(username, hit=found is not None)
     if found is None:
         return None
+    if found.get("basis") == POPULAR:
+        return popular_list(username, top_k, NOTHING_KNOWN.format(username), found["model_version"])
     items = [(str(item), float(score)) for item, score in found["items"][:top_k]]
     where: Literal["redis", "postgres"] = "redis" if source == "redis" else "postgres"
     return Cached(username, items, found["model_version"], _moment(found["cached_at"]), where)
+
+
+def popular_list(username: str, top_k: int, reason: str, model_version: int | None = None) -> Cached:
+    """What is popular at this moment, without what the user, if there is one, has seen."""
+    with session() as opened:
+        user = opened.get(rows.UserProfile, username)
+        found = popular(opened, top_k, seen=user.item_ids if user else ())
+    items = [(item.item_id, round(item.popularity, 4)) for item in found]
+    return Cached(username, items, model_version, datetime.now(UTC), "postgres", POPULAR, reason)
 
 
 def unknown(username: str) -> str:
@@ -67,6 +88,7 @@ def put(found: Sequence[Mapping[str, Any]], fresh_days: float = FRESH_DAYS) -> N
             for row in found:
                 names = ("profile_hash", "model_version", "top_k", "items")
                 value = {name: row[name] for name in names} | {"cached_at": _moment(row["cached_at"]).isoformat()}
+                value["basis"] = row.get("basis") or "model"
                 key = tier.RECOMMENDATIONS.format(username=row["username"])
                 pipeline.set(key, json.dumps(value), ex=max(1, round(fresh_days * 86400)))
             pipeline.execute()

@@ -7,54 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.recommend.data import Features
+from jobs.recommend.features import Counts, Features, count, values
 from jobs.recommend.histories import from_sequences
 
-Counts = dict[str, dict[str, int]]  # feature -> value -> number of items
-_LONGEST = 80  # a longer text is a description, of which there is nothing to count
+__all__ = ["Counts", "FeatureTable", "count", "profile_hash", "values"]
 
 
 def profile_hash(item_ids: Sequence[str]) -> str:
-    """sha256 over the item ids in time order: another order is another profile."""
-    return hashlib.sha256(json.dumps(list(item_ids)).encode()).hexdigest()
+    """sha256 over the item ids in time order: another order is another profile.
 
-
-def values(features: Features) -> Iterator[tuple[str, str]]:
-    """The (feature, value) pairs of one item, each once; a year counts for its decade too."""
-    pairs: dict[tuple[str, str], None] = {}
-    for name, cell in features.items():
-        for value in cell if isinstance(cell, list) else [cell]:
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            text = json.dumps(value) if isinstance(value, bool) else str(value)
-            if value is None or not text or len(text) > _LONGEST:
-                continue
-            pairs[name, text] = None
-            if name == "year" and isinstance(value, int):
-                pairs["decade", f"{value // 10 * 10}s"] = None
-    return iter(pairs)
-
-
-def count(items: Iterable[Features]) -> Counts:
-    """Counts over one history, item by item."""
-    counts: Counts = {}
-    for features in items:
-        for name, value in values(features):
-            of = counts.setdefault(name, {})
-            of[value] = of.get(value, 0) + 1
-    return counts
+    The text is jsonb's own, so that Postgres computes the same (db/interactions.py).
+    """
+    return hashlib.sha256(json.dumps(list(item_ids), ensure_ascii=False).encode()).hexdigest()
 
 
 class FeatureTable:
     """The catalogue as a matrix, a row an item of the vocabulary and a column a (feature, value) pair."""
 
-    def __init__(self, items: Sequence[str], features: dict[str, Features]) -> None:
+    def __init__(self, items: Sequence[str], features: Mapping[str, Features]) -> None:
         pairs = [list(values(features.get(item, {}))) for item in items]
         columns = sorted({pair for row in pairs for pair in row})
         place = {pair: column for column, pair in enumerate(columns)}

@@ -1,41 +1,93 @@
-"""What a user is recommended: from the cache, else computed by a worker, stored and returned; needs no torch."""
+"""What a user is recommended: from the cache, else computed by a worker, stored and returned; needs no torch.
 
-from collections.abc import Callable
+Of whom nothing is known is served what is popular lately, at once and without a job: a site has visitors of whom nobody
+has heard.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from celery.exceptions import TimeoutError as NoAnswer
 from celery.result import AsyncResult
 
 from broker.errors import GristmillError
+from db import recommend as rows
+from db.engine import autocommit, session
 from db.recommend import FRESH_DAYS
 from jobs.recommend import cache
-from jobs.recommend.cache import Cached
+from jobs.recommend.cache import Cached, UnknownUser
+from jobs.recommend.params import Policy
+from jobs.recommend.popular import answer
 from jobs.recommend.tasks import pretrain_user
+from jobs.recommend.tasks import rank as rank_job
 
 KEPT = 100  # a list that is computed for a short answer is kept long enough for the next question
+NO_MODEL = "no recommender is in use yet (train one with recommend.train): what is popular lately"
+
+Wait = Callable[[AsyncResult], object]
 
 
 def recommend(
     username: str, top_k: int = 100, *, force: bool = False, timeout_s: float = 60, fresh_days: float = FRESH_DAYS,
-    wait: Callable[[AsyncResult], object] | None = None,
+    wait: Wait | None = None, strict: bool = False,
 ) -> Cached:  # fmt: skip
     """The user's list. A miss waits for `recommend.pretrain_user`, whose error is raised as it is.
 
-    wait: how, if not for `timeout_s` in silence. Raises UnknownUser when there is no history, TimeoutError when no
-    worker answered in time (the job goes on).
+    Its `basis` is "popular" for a user of whom nothing is known, and while no recommender is in use.
+    strict: UnknownUser is raised instead, and the job's own error where there is no model.
+    wait: how, if not for `timeout_s` in silence. Raises TimeoutError when no worker answered in time (the job goes on).
     """
-    if not force and (found := cache.read(username, top_k, fresh_days)):
-        return found
+    try:
+        if not force and (found := cache.read(username, top_k, fresh_days)):
+            return found
+    except UnknownUser:
+        if strict:
+            raise
+    if not strict and (reason := _nothing_to_go_by(username)):
+        return cache.popular_list(username, top_k, reason)
     # What the job takes for fresh may be too old for this caller.
     params = {"username": username, "top_k": max(top_k, KEPT), "force": force or fresh_days < FRESH_DAYS}
-    job = pretrain_user.apply_async(kwargs=params, priority="interactive")
-    try:
-        wait(job) if wait else job.get(timeout=timeout_s)
-    except NoAnswer:
-        raise TimeoutError(
-            f"no answer for {username!r} within {timeout_s:g} s: is a gpu worker running? The job is {job.id}"
-        ) from None
+    _finish(pretrain_user.apply_async(kwargs=params, priority="interactive"), username, timeout_s, wait)
     found = cache.read(username, top_k, fresh_days, count=False)  # the end of a miss, not a hit
     if found is None:
         raise GristmillError(f"the history or the model changed while {username!r} was computed: ask again")
     return replace(found, source="computed")
+
+
+def rank(
+    username: str, policy: Policy, top_k: int = 10, *, item_ids: Sequence[str] | None = None, timeout_s: float = 60,
+    wait: Wait | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The user's list by this policy, with reasons, as `recommend.rank` gives it; nothing is cached.
+
+    Without a history or a model the popular list, as far as the policy filters. Raises as `recommend` does, and
+    UnknownGenre.
+    """
+    if item_ids is None and (reason := _nothing_to_go_by(username)):
+        with session() as opened:
+            return answer(opened, username, policy, top_k, reason)
+    params = {**policy.model_dump(include=set(Policy.model_fields)), "username": username, "top_k": top_k}
+    job = rank_job.apply_async(kwargs={**params, "item_ids": item_ids}, priority="interactive")
+    result: dict[str, Any] = _finish(job, username, timeout_s, wait)
+    return result
+
+
+def _nothing_to_go_by(username: str) -> str | None:
+    """Why no job could do better than the popular list; None when one can."""
+    with autocommit() as connection:
+        standing = rows.standing(connection, username)
+    if standing is None:
+        return f"{cache.unknown(username)}; meanwhile, what is popular lately"
+    return NO_MODEL if standing.model_version is None else None
+
+
+def _finish(job: AsyncResult, username: str, timeout_s: float, wait: Wait | None) -> Any:
+    try:
+        if wait:
+            wait(job)
+        return job.get(timeout=timeout_s)
+    except NoAnswer:
+        raise TimeoutError(
+            f"no answer for {username!r} within {timeout_s:g} s: is a gpu worker running? The job is {job.id}"
+        ) from None

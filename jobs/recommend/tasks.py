@@ -9,7 +9,18 @@ from broker.errors import InvalidParams
 from broker.job import job
 from db.recommend import UserProfile
 from jobs.recommend.cache import unknown
-from jobs.recommend.params import ImportData, PretrainAll, PretrainBatch, PretrainUser, Refresh, Train
+from jobs.recommend.params import (
+    ImportAnilist,
+    ImportData,
+    PretrainAll,
+    PretrainBatch,
+    PretrainUser,
+    Rank,
+    Refresh,
+    ScoreItems,
+    Similar,
+    Train,
+)
 
 
 def known_user(params: PretrainUser, session: Session) -> None:
@@ -18,11 +29,25 @@ def known_user(params: PretrainUser, session: Session) -> None:
         raise InvalidParams(unknown(params.username))
 
 
+def stored_user(params: ScoreItems, session: Session) -> None:
+    """Refuses a user of whom there is no stored history."""
+    if session.get(UserProfile, params.username) is None:
+        raise InvalidParams(unknown(params.username))
+
+
 @job("recommend.import_data", params=ImportData, queue="cpu", time_limit=3600)
 def import_data(ctx: Context, params: ImportData) -> dict[str, Any]:
     from jobs.recommend.intake import import_data
 
     return import_data(ctx, params)
+
+
+# Ten attempts: what AniList has answered is not asked again.
+@job("recommend.import_anilist", params=ImportAnilist, queue="cpu", max_attempts=10, time_limit=6 * 3600)
+def import_anilist(ctx: Context, params: ImportAnilist) -> dict[str, Any]:
+    from jobs.recommend.sources.anilist.intake import import_anilist
+
+    return import_anilist(ctx, params)
 
 
 # Ten attempts: each goes on from the last one's checkpoint.
@@ -56,7 +81,7 @@ def pretrain_batch(ctx: Context, params: PretrainBatch) -> dict[str, Any]:
     return pretrain_batch(ctx, params)
 
 
-@job("recommend.pretrain_all", params=PretrainAll, queue="cpu", key="{force}:{top_k}")
+@job("recommend.pretrain_all", params=PretrainAll, queue="cpu", key="{force}:{top_k}:{model_version}")
 def pretrain_all(ctx: Context, params: PretrainAll) -> dict[str, Any]:
     from jobs.recommend.everyone import pretrain_all
 
@@ -68,3 +93,32 @@ def refresh(ctx: Context, params: Refresh) -> dict[str, Any]:
     from jobs.recommend.everyone import refresh
 
     return refresh(ctx, params)
+
+
+# Somebody waits: those who ask at the same time are scored in one pass. A visitor of whom nothing is known is answered.
+@job("recommend.rank", params=Rank, queue="gpu", batch=64, priority="interactive", time_limit=600)
+def rank(ctx: Context, many: list[Rank]) -> list[Any]:
+    from jobs.recommend.rank import rank
+
+    return rank(ctx, many)
+
+
+@job(
+    "recommend.score_items",
+    params=ScoreItems,
+    queue="gpu",
+    priority="interactive",
+    time_limit=600,
+    check=stored_user,
+)
+def score_items(ctx: Context, params: ScoreItems) -> dict[str, Any]:
+    from jobs.recommend.score_items import score_items
+
+    return score_items(ctx, params)
+
+
+@job("recommend.similar", params=Similar, queue="gpu", priority="interactive", time_limit=600)
+def similar(ctx: Context, params: Similar) -> dict[str, Any]:
+    from jobs.recommend.similar import similar
+
+    return similar(ctx, params)

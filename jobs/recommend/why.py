@@ -1,0 +1,52 @@
+"""Why an item is recommended, as far as rows tell it: what it shares with the user's profile, with counts.
+
+Plain Python: a web page shows it from `user_profile.features` and `catalogue_item.features`, without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs.recommend.features import Counts, Features, values
+
+SHOWN = 5
+_RARE = 2  # a value that the user met once says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A value of the item's that the user's history has, too: in `count` of its `of` items."""
+
+    feature: str
+    value: str
+    count: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.count} of {self.of})"
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def shared(item: Features, profile: Counts, of: int, shown: int = SHOWN) -> list[Shared]:
+    """The most frequent values that item and profile have in common, the most frequent first.
+
+    profile: counts over the user's history (`user_profile.features`); of: how many items that history has.
+    """
+    found = [
+        Shared(name, value, number, of)
+        for name, value in values(item)
+        if (number := profile.get(name, {}).get(value, 0)) >= min(_RARE, of)
+    ]
+    return sorted(found, key=lambda each: (-each.count, each.feature, each.value))[:shown]
+
+
+def sentence(found: Sequence[Shared]) -> str:
+    """Such as "genres: Drama (34 of 120), War (9 of 120); decade: 1990s (80 of 120)"."""
+    by_feature: dict[str, list[str]] = {}
+    for each in found:
+        by_feature.setdefault(each.feature, []).append(str(each))
+    return "; ".join(f"{name}: {', '.join(said)}" for name, said in by_feature.items())
