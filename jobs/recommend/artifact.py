@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from jobs.recommend.baselines import RecentEase, Transitions
+from jobs.recommend.blend import COUNTED, NETWORK, Blend
 from jobs.recommend.data import Catalogue, Dataset
 from jobs.recommend.fit import Recipe
 from jobs.recommend.model import Recommender, Shape
@@ -21,6 +24,7 @@ from jobs.training.device import prepare
 from jobs.training.engine import Fitted
 
 WEIGHTS, ITEMS, CATALOGUE = "model.safetensors", "items.json", "catalogue.json"
+PART = "part-{}.safetensors"  # of a blend, beside the network
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,27 @@ class Loaded:
     manifest: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Blended:
+    """A blend to be stored, and how it came about."""
+
+    ranker: Blend  # its parts that count fitted on all that is known
+    alone: dict[str, dict[str, float]]  # the validation metrics of each part, chosen or not
+    left_out: dict[str, str]  # parts that were not tried, and why
+
+
 def save_model(
-    folder: Path, fitted: Fitted, recipe: Recipe, dataset: Dataset, metrics: dict[str, dict[str, float]]
+    folder: Path,
+    fitted: Fitted,
+    recipe: Recipe,
+    dataset: Dataset,
+    metrics: dict[str, dict[str, float]],
+    blended: Blended | None = None,
 ) -> dict[str, Any]:
     """Write the folder and return its manifest; `metrics` maps "validation", "test", "popularity" to values."""
     folder.mkdir(parents=True, exist_ok=True)
     items = dataset.histories.items
-    weights = {name: tensor.cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    _save_network(fitted.model, folder / WEIGHTS)
     manifest.write_json(folder / ITEMS, list(items))
     titles = {item: title for item in items if (title := dataset.catalogue.titles.get(item))}
     features = {item: found for item in items if (found := dataset.catalogue.features.get(item))}
@@ -66,20 +83,65 @@ def save_model(
         "metrics": metrics,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history),
-    }
+    } | ({"blend": _save_blend(folder, blended)} if blended else {})
     return manifest.write(folder, facts, ("torch", "numpy", "scipy", "safetensors"))
 
 
+def _save_network(model: nn.Module, path: Path) -> None:
+    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def _save_blend(folder: Path, blended: Blended) -> dict[str, Any]:
+    networks = {}
+    for name, part in blended.ranker.parts.items():
+        if isinstance(part, Recommender):
+            networks[name] = {"shape": part.shape.json(), "ranks": factorised.ranks(part)}
+            if name != NETWORK:
+                _save_network(part, folder / PART.format(name))
+        elif isinstance(part, Transitions | RecentEase):
+            save_file({key: tensor.contiguous() for key, tensor in part.tensors().items()}, folder / PART.format(name))
+        else:
+            raise TypeError(f"no artifact can hold the part {name!r} of a blend, a {type(part).__name__}")
+    return {
+        "fusion": blended.ranker.fusion,
+        "weights": blended.ranker.weights,
+        "networks": networks,
+        "validation": blended.alone,
+        "left_out": blended.left_out,
+    }
+
+
 def load_model(folder: Path, device: torch.device | None = None) -> Loaded:
+    """Raises ValueError when the folder holds no recommender that this version can use."""
+    device = device or torch.device("cpu")
     try:
         facts = manifest.read(folder)
-        model = Recommender(Shape(**facts["shape"]))
-        factorised.shape_like(model, facts.get("ranks", {}))
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model = _load_network(folder / WEIGHTS, facts["shape"], facts.get("ranks", {}), device)
         items = tuple(json.loads((folder / ITEMS).read_text()))
         catalogue = Catalogue(**json.loads((folder / CATALOGUE).read_text()))
+        ranker = _load_blend(folder, facts["blend"], model, device) if "blend" in facts else model
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder.name} holds no usable recommender ({error}): train one again") from error
-    prepare(model, device or torch.device("cpu"))
     index = {item: number for number, item in enumerate(items)}
-    return Loaded(model, model, items, index, catalogue, FeatureTable(items, catalogue.features), facts)
+    return Loaded(model, ranker, items, index, catalogue, FeatureTable(items, catalogue.features), facts)
+
+
+def _load_network(path: Path, shape: dict[str, Any], ranks: dict[str, int], device: torch.device) -> Recommender:
+    model = Recommender(Shape(**shape))
+    factorised.shape_like(model, ranks)
+    model.load_state_dict(load_file(path))
+    prepare(model, device)
+    return model
+
+
+def _load_blend(folder: Path, facts: dict[str, Any], model: Recommender, device: torch.device) -> Blend:
+    parts: dict[str, Ranker] = {}
+    for name in facts["weights"]:
+        path = folder / PART.format(name)
+        if name == NETWORK:
+            parts[name] = model
+        elif name in COUNTED:
+            parts[name] = COUNTED[name].of(load_file(path), model.items)
+        else:
+            parts[name] = _load_network(path, **facts["networks"][name], device=device)
+    return Blend(parts, facts["weights"], facts["fusion"])

@@ -1,0 +1,117 @@
+"""A blend: the scores of several rankers, brought to one scale for each user and added with weights.
+
+The network knows the order of a history, the counting parts what often follows what: together they rank better than
+any alone. `jobs.recommend.weights` learns the weights. Scale: mean 0 and deviation 1 over the items that the user has
+not seen, counts on a logarithm; or the reciprocal rank (Cormack, Clarke & Buettcher 2009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jobs.recommend.baselines import RecentEase, Transitions
+from jobs.recommend.histories import Histories
+from jobs.recommend.ranker import Array, Ranker
+
+NETWORK, SECOND = "network", "second"
+COUNTED: dict[str, type[Transitions] | type[RecentEase]] = {"transitions": Transitions, "ease": RecentEase}
+EASE_ITEMS = 20_000  # at most: EASE inverts and holds a matrix of items x items, here 1.6 GB in float32
+FUSIONS = ("score", "reciprocal rank")
+_NEAR = 60  # of reciprocal ranks, as in the paper: how little the very first ranks stand out
+
+
+class Blend:
+    """See jobs.recommend.ranker.Ranker. `parts` are all of one vocabulary, `weights` name each of them."""
+
+    def __init__(self, parts: Mapping[str, Ranker], weights: Mapping[str, float], fusion: str = "score") -> None:
+        if parts.keys() != weights.keys():
+            raise ValueError(f"weights for {', '.join(weights)}, but the parts are {', '.join(parts)}: name the same")
+        if fusion not in FUSIONS:
+            raise ValueError(f"unknown fusion {fusion!r}: use {' or '.join(FUSIONS)}")
+        self.parts, self.weights, self.fusion = dict(parts), dict(weights), fusion
+
+    @property
+    def _first(self) -> Ranker:
+        return self.parts.get(NETWORK) or next(iter(self.parts.values()))
+
+    @property
+    def name(self) -> str:
+        return "+".join(part.name for part in self.parts.values())
+
+    @property
+    def items(self) -> int:
+        return self._first.items
+
+    @property
+    def device(self) -> torch.device:
+        return self._first.device
+
+    @torch.inference_mode()
+    def scores(self, histories: Sequence[Array]) -> Tensor:
+        seen = met(histories, self.items).to(self.device)
+        made = (
+            scaled(self.fusion, name, part.scores(histories).to(self.device), seen).mul_(self.weights[name])
+            for name, part in self.parts.items()
+        )
+        total = next(made)
+        for scores in made:
+            total = total.add_(scores)
+        return total
+
+    def knowing(self, known: Histories) -> Blend:
+        """The same weights, with the parts that only count fitted on `known`; the networks stay as they are."""
+        parts = {name: COUNTED[name].fit(known) if name in COUNTED else part for name, part in self.parts.items()}
+        return Blend(parts, self.weights, self.fusion)
+
+    def with_network(self, network: Ranker) -> Blend:
+        """The same with another form of its network, such as one that runs faster; the other parts are shared."""
+        return Blend(self.parts | {NETWORK: network}, self.weights, self.fusion) if NETWORK in self.parts else self
+
+
+def counted(train: Histories) -> tuple[dict[str, Ranker], dict[str, str]]:
+    """The parts that only count, fitted; and which were left out, with the reason."""
+    out = {}
+    if len(train.items) > EASE_ITEMS:
+        out["ease"] = f"{len(train.items)} items are more than {EASE_ITEMS}: its matrix would not fit"
+    return {name: kind.fit(train) for name, kind in COUNTED.items() if name not in out}, out
+
+
+def knowing(ranker: Ranker, known: Histories) -> Ranker:
+    """A ranker that is to be measured on what comes after `known`, so no part of it may have counted that."""
+    return ranker.knowing(known) if isinstance(ranker, Blend) else ranker
+
+
+def met(histories: Sequence[Array], items: int) -> Tensor:
+    """(B, items) bool: what each user has seen."""
+    owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    seen = torch.zeros((len(histories), items), dtype=torch.bool)
+    seen[torch.from_numpy(owner), torch.from_numpy(np.concatenate(histories))] = True
+    return seen
+
+
+def scaled(fusion: str, part: str, scores: Tensor, seen: Tensor) -> Tensor:
+    """(B, items) on the scale in which parts are added; seen (B, items) bool."""
+    if fusion == "reciprocal rank":
+        return _reciprocal(scores, seen)
+    scores = _standard(scores, seen)
+    # a few counts stand so far out that they would outvote everything else
+    return scores.sign() * scores.abs().log1p_() if part in COUNTED else scores
+
+
+def _standard(scores: Tensor, seen: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over each row's unseen items; a constant row becomes 0."""
+    unseen = (~seen).sum(dim=1, keepdim=True).clamp_(min=1)
+    centred = scores - scores.masked_fill(seen, 0).sum(dim=1, keepdim=True) / unseen
+    spread = (centred.masked_fill(seen, 0).square().sum(dim=1, keepdim=True) / unseen).sqrt()
+    return centred.div_(spread.clamp_(min=1e-12))
+
+
+def _reciprocal(scores: Tensor, seen: Tensor) -> Tensor:
+    """1 / (60 + rank), rank 1 the row's best unseen item; equal scores share the best of their ranks."""
+    ordered = scores.masked_fill(seen, -torch.inf).sort(dim=1).values
+    above = scores.shape[1] - torch.searchsorted(ordered, scores.contiguous(), right=True)
+    return (_NEAR + 1 + above).to(scores.dtype).reciprocal_()

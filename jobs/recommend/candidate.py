@@ -1,0 +1,62 @@
+"""What a training comes to: a network, or a blend of networks and counts with weights learned on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from broker.context import Context
+from jobs.recommend import blend, evaluate, weights
+from jobs.recommend.artifact import Blended
+from jobs.recommend.fit import Recipe, Recommending, prefer
+from jobs.recommend.histories import Histories, Split
+from jobs.recommend.ranker import Ranker
+from jobs.recommend.stages import Stages
+from jobs.training.engine import Fitted
+from jobs.training.memory import Batcher, batcher
+from jobs.training.options import Acceleration
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """All its parts know the training items alone; `knowing` takes in what came after."""
+
+    fitted: Fitted  # the network
+    ranker: Ranker
+    validation: dict[str, float]
+    learned: weights.Learned | None = None  # of a blend
+    left_out: dict[str, str] | None = None  # parts that were not tried, and why
+
+    def knowing(self, known: Histories) -> Ranker:
+        return blend.knowing(self.ranker, known)
+
+    def blended(self, known: Histories) -> Blended | None:
+        """For the artifact; None where the network stands alone."""
+        ranker = self.knowing(known)
+        if self.learned is None or not isinstance(ranker, blend.Blend):
+            return None
+        return Blended(ranker, self.learned.alone, self.left_out or {})
+
+
+def make(
+    split: Split, recipe: Recipe, options: Acceleration, device: torch.device, ctx: Context | None = None,
+    *, mix: bool = False, second: bool = False,
+) -> Candidate:  # fmt: skip
+    """Train on a split's training items. `mix`: blend it with counts, and with a `second` network, BERT4Rec."""
+    stages = Stages(options, device, ctx)
+    fitted = stages.fit("first", Recommending(split, recipe), recipe.plan)
+    if not mix:
+        return Candidate(fitted, fitted.model, fitted.best)
+    parts: dict[str, Ranker] = {blend.NETWORK: fitted.model}
+    if second:
+        other = prefer(replace(recipe, architecture="bert4rec" if recipe.architecture == "sasrec" else "sasrec"))
+        parts[blend.SECOND] = stages.fit("second", Recommending(split, other), other.plan).model
+    sizes: Callable[[str, torch.device], Batcher] = partial(batcher, ctx) if ctx is not None else Batcher
+    counted, left_out = blend.counted(split.train)
+    learned = weights.learn(parts | counted, split, sizes, recipe.seed)
+    ranker = learned.blend(parts | counted)
+    best = evaluate.measure(ranker, split.train, split.validation, batcher=sizes).summary()
+    return Candidate(fitted, ranker, best, learned, left_out)
