@@ -1,4 +1,4 @@
-"""Histories as rows of a sparse matrix, and the base of the rankers that multiply such rows with item-to-item weights."""
+"""Histories as rows of a sparse matrix, and the base of rankers that multiply such rows with item-to-item weights."""
 
 from __future__ import annotations
 
