@@ -47,7 +47,8 @@ def once(claimed: Claimed, job: Job) -> None:
     """One attempt."""
     ctx = RunContext(claimed)
     try:
-        result = job.body(ctx, parse(job.name, job.params_model, (), claimed.params))
+        params = parse(job.name, job.params_model, (), claimed.params)
+        result = job.body(ctx, params) if job.batch_size is None else _alone(job.body(ctx, [params]))
     except Suspended:
         return
     except Exception as error:
@@ -62,6 +63,14 @@ def once(claimed: Claimed, job: Job) -> None:
         ctx.clear_checkpoints()
     if claimed.group_id is not None or claimed.has_canvas:
         canvas.after(claimed.id, claimed.group_id, claimed.has_canvas)
+
+
+def _alone(results: list[Any]) -> Any:
+    """The outcome of a batch of one."""
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def claim(job: Job, **params: Any) -> Claimed:
