@@ -20,16 +20,18 @@ log = structlog.get_logger()
 RECOMMENDATIONS: Final = "gristmill:recommend:list:{username}"
 READS: Final = "gristmill:recommend:reads"
 READS_TAKEN: Final = "gristmill:recommend:reads:taken"
+PACE: Final = "gristmill:pace:{service}"
 HIT: Final = "hit:"  # fields of READS: hit:<username>, and
 MISSES: Final = "misses"
 
 KEYS: Final = {
     RECOMMENDATIONS: (
         "JSON of a user's cached row (profile_hash, model_version, top_k, cached_at, items); "
-        "lives as long as the row is fresh, 7 days by default"
+        "lives as long as the row is fresh, 8 days by default"
     ),
     READS: "hash of reads not yet in Postgres: `hit:<username>` and `misses`; until `upkeep.flush_stats` takes it",
     READS_TAKEN: "READS while it is written to Postgres; left behind by a killed flush, finished by the next one",
+    PACE: "time in seconds at which the next request to a remote service is due (`broker/pace.py`); minutes",
 }
 
 

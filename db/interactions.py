@@ -53,7 +53,7 @@ def append(on: Executor, events: Iterable[tuple[str, str]]) -> int:
     given = [[username, item_id] for username, item_id in events]
     if empty := next((event for event in given if not all(event)), None):
         raise ValueError(f"event {tuple(empty)}: give a username and an item id, neither empty")
-    return on.execute(_APPEND, {"events": json.dumps(given)}).rowcount  # type: ignore[attr-defined,no-any-return,union-attr]
+    return on.execute(_APPEND, {"events": json.dumps(given)}).rowcount  # type: ignore[attr-defined]
 
 
 def add_popularity(on: Executor, added: Mapping[str, float]) -> None:

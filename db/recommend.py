@@ -279,7 +279,7 @@ def histories(on: Executor, usernames: Sequence[str], version: int) -> list[Hist
 
 def renew(on: Executor, version: int) -> int:
     """The lists of a version that comes back into use serve at once, however old: they are of no other profile."""
-    return on.execute(_RENEW, {"version": version}).rowcount  # type: ignore[attr-defined,no-any-return,union-attr]
+    return on.execute(_RENEW, {"version": version}).rowcount  # type: ignore[attr-defined]
 
 
 def ranges(on: Executor, users: int) -> list[tuple[str, str, int]]:
@@ -328,7 +328,7 @@ def clean(on: Executor, days: float) -> list[str]:
 def clean_versions(on: Executor, before: int | None) -> int:
     """Delete lists of versions older than the one in use, but for `before`, to which a rollback would go."""
     found = on.execute(_CLEAN_VERSIONS, {"model": MODEL, "before": before})
-    return found.rowcount  # type: ignore[attr-defined,no-any-return,union-attr]
+    return found.rowcount  # type: ignore[attr-defined]
 
 
 def _count(on: Executor, device: str, precision: str, **values: float) -> None:

@@ -12,8 +12,8 @@ TopK = Annotated[int, Field(ge=1, le=1000)]
 AnilistStatus = Literal["completed", "current", "repeating", "paused", "dropped", "planning"]
 ItemIds = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=20_000)]
 DATA = (
-    'Where the interactions are: "ml-100k"; the path of a .csv, .tsv or .parquet file or of a MovieLens folder that the '
-    'worker can read; "sql:NAME", a database that the worker knows by that name, or sqlite:///PATH.'
+    'Where the interactions are: "ml-100k"; the path of a .csv, .tsv or .parquet file or of a MovieLens folder that '
+    'the worker can read; "sql:NAME", a database that the worker knows by that name; or sqlite:///PATH.'
 )
 DATABASES = ("sql:", "sqlite:///")
 
@@ -72,6 +72,7 @@ class Train(Source, Acceleration):
         "sasrec", description="blend: a SASRec with transition counts and EASE^R, weighted by validation."
     )
     second: bool = Field(False, description="In a blend: a BERT4Rec, too; it takes as long again.")
+    promote: bool = Field(True, description="Take it into use, if it ranks no worse. false: only store it.")
     preset: Literal["default", "quick"] = Field("default", description="quick: seconds, to try the way.")
     epochs: int | None = Field(None, ge=1, le=1000)
     patience: int | None = Field(None, ge=1, description="Epochs without a better validation before stopping.")

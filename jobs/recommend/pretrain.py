@@ -1,4 +1,7 @@
-"""Pre-computing users: ids to the model's, one pass of the model, features of the profile, the caches."""
+"""Pre-computing users: ids to the model's, one pass of the model, features of the profile, the caches.
+
+Under the version in use, or under another one, whose lists then stand beside those that are served.
+"""
 
 from __future__ import annotations
 
@@ -9,109 +12,144 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
-from sqlalchemy import select
-
 from broker.context import Context
 from broker.errors import JobError
 from db import recommend as rows
 from db import registry
-from db.recommend import MODEL, UserProfile
-from jobs.recommend import cache
+from db.recommend import MODEL
+from jobs.recommend import cache, incremental
 from jobs.recommend.artifact import Loaded, load_model
+from jobs.recommend.incremental import Mapped
 from jobs.recommend.params import PretrainBatch, PretrainUser
-from jobs.recommend.precompute import TopLists, top_lists
+from jobs.recommend.precompute import TopLists
 from jobs.recommend.profile import Counts, profile_hash
 from jobs.training.device import precision, resolve
 from jobs.training.memory import batcher
 
 STAGES = ("map items", "run model", "extract features", "write caches")
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class InUse:
+class Chosen:
+    """The version that is computed under."""
+
     version: int
     loaded: Loaded
+    in_use: bool
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """A user's history as the model knows it."""
+class Computed:
+    """What was computed of some users; of those of whom the model knows nothing there is no list."""
 
-    username: str
-    profile_hash: str
-    known: Array  # item indexes, oldest first
-    total: int  # items in the history, known or not
+    users: list[Mapped]
+    recommendations: list[int]  # a user
+    stored: int  # not those whose history changed meanwhile
+    seconds: float  # of the model
+
+    def counted(self) -> dict[str, int]:
+        known = [user for user in self.users if len(user.known)]
+        taken_in = sum(user.incremental for user in known)
+        return {
+            "computed": len(self.users),
+            "incremental": taken_in,
+            "rebuilt": len(known) - taken_in,
+            "popular": len(self.users) - len(known),
+        }
 
 
 def pretrain_user(ctx: Context, params: PretrainUser) -> dict[str, Any]:
     if params.item_ids is not None:
         _take_history(ctx, params.username, params.item_ids, params.external_id)
     ctx.progress(0, len(STAGES), stage=STAGES[0])
-    users = _read(ctx, [params.username])
-    if not users:
+    chosen = _model(ctx)
+    found = _histories(ctx, [params.username], chosen)
+    if not found:
         raise JobError(cache.unknown(params.username))
-    in_use = _model(ctx)
-    if not params.force and _fresh(ctx, [params.username], params.top_k):
-        return {"username": params.username, "cached": True, "model_version": in_use.version}
-    (mapped,) = _map(users, in_use.loaded)
-    if not len(mapped.known):
-        raise JobError(_nothing_known(mapped, in_use.version))
-    said = f"{len(mapped.known)} of {mapped.total} items known"
-    ctx.progress(1, len(STAGES), stage=STAGES[1], message=said)
-    tops, seconds = _run(ctx, in_use.loaded, [mapped], params.top_k)
-    ctx.progress(2, len(STAGES), stage=STAGES[2], message=said)
-    counts = in_use.loaded.table.counts([mapped.known])
-    ctx.progress(3, len(STAGES), stage=STAGES[3], message=said)
-    stored = _write(ctx, in_use, [mapped], tops, counts, params.top_k, seconds)
-    ctx.progress(4, len(STAGES), stage=STAGES[3], message=said)
+    if not params.force and _fresh(ctx, [params.username], params.top_k, chosen):
+        return {"username": params.username, "cached": True, "update": "cached", "model_version": chosen.version}
+    made = _compute(ctx, chosen, found, params.top_k, rebuild=params.force)
+    (user,) = made.users
     return {
         "username": params.username,
         "cached": False,
-        "stored": bool(stored),  # false: the history changed meanwhile, and another job is for the new one
-        "known_items": len(mapped.known),
-        "items": mapped.total,
-        "recommendations": int(tops.lengths[0]),
-        "model_version": in_use.version,
-        "inference_seconds": round(seconds, 6),
+        "update": "incremental" if user.incremental else "rebuilt",
+        "basis": "model" if len(user.known) else "popular",
+        "stored": bool(made.stored),  # false: the history changed meanwhile, and another job is for the new one
+        "known_items": len(user.known),
+        "items": user.total,
+        "recommendations": made.recommendations[0],
+        "model_version": chosen.version,
+        "inference_seconds": round(made.seconds, 6),
     }
 
 
 def pretrain_batch(ctx: Context, params: PretrainBatch) -> dict[str, Any]:
     started = time.perf_counter()
     ctx.progress(0, len(STAGES), stage=STAGES[0])
-    in_use = _model(ctx)
-    usernames = list(dict.fromkeys(params.usernames))
-    cached = set() if params.force else _fresh(ctx, usernames, params.top_k)
+    chosen = _model(ctx, params.model_version)
+    usernames = _whom(ctx, params)
+    cached = set() if params.force else _fresh(ctx, usernames, params.top_k, chosen)
     todo = [username for username in usernames if username not in cached]
-    everyone = _map(_read(ctx, todo), in_use.loaded)
-    mapped = [user for user in everyone if len(user.known)]
-    skipped = [_nothing_known(user, in_use.version) for user in everyone if not len(user.known)]
-    skipped += [cache.unknown(name) for name in set(todo) - {user.username for user in everyone}]
-    known, total = sum(len(user.known) for user in mapped), sum(user.total for user in mapped)
-    said = f"{known} of {total} items known"
-    seconds = 0.0
-    if mapped:
-        ctx.progress(1, len(STAGES), stage=STAGES[1], message=said)
-        tops, seconds = _run(ctx, in_use.loaded, mapped, params.top_k)
-        ctx.progress(2, len(STAGES), stage=STAGES[2], message=said)
-        counts = in_use.loaded.table.counts([user.known for user in mapped])
-        ctx.progress(3, len(STAGES), stage=STAGES[3], message=said)
-        _write(ctx, in_use, mapped, tops, counts, params.top_k, seconds)
-    ctx.progress(4, len(STAGES), stage=STAGES[3], message=said)
+    found = _histories(ctx, todo, chosen)
+    unknown = sorted(set(todo) - {each.username for each in found})
+    made = _compute(ctx, chosen, found, params.top_k, rebuild=params.force)
     return {
         "users": len(usernames),
-        "computed": len(mapped),
+        **made.counted(),
         "cached": len(cached),
-        "skipped": len(skipped),
-        "reasons": sorted(skipped)[:20],
-        "known_items": known,
-        "items": total,
-        "model_version": in_use.version,
-        "inference_seconds": round(seconds, 6),
+        "skipped": len(unknown),
+        "reasons": [cache.unknown(name) for name in unknown[:20]],
+        "known_items": sum(len(user.known) for user in made.users),
+        "items": sum(user.total for user in made.users),
+        "model_version": chosen.version,
+        "inference_seconds": round(made.seconds, 6),
         "seconds": round(time.perf_counter() - started, 6),
     }
+
+
+def _compute(ctx: Context, chosen: Chosen, histories: Sequence[rows.History], top_k: int, *, rebuild: bool) -> Computed:
+    """The four stages. A user of whom the model knows nothing gets an empty row, so as not to be computed again."""
+    loaded = chosen.loaded
+    users = [incremental.mapped(each, loaded, rebuild=rebuild) for each in histories]
+    known, nobody = [user for user in users if len(user.known)], [user for user in users if not len(user.known)]
+    said = f"{sum(len(user.known) for user in users)} of {sum(user.total for user in users)} items known"
+    ctx.progress(1, len(STAGES), stage=STAGES[1], message=said)
+    lists: list[list[list[Any]]] = []
+    seconds = 0.0
+    if known:
+        tops, seconds = _run(ctx, loaded, known, top_k)
+        named, scores = tops.lists(loaded.items), tops.score_lists()
+        lists = [[list(pair) for pair in zip(*each, strict=True)] for each in zip(named, scores, strict=True)]
+    ctx.progress(2, len(STAGES), stage=STAGES[2], message=said)
+    counts = _counts(loaded, known)
+    ctx.progress(3, len(STAGES), stage=STAGES[3], message=said)
+    made = [
+        _row(user, counted) | {"items": items, "basis": "model", "state": incremental.state(user, counted)}
+        for user, counted, items in zip(known, counts, lists, strict=True)
+    ]
+    made += [_row(user, {}) | {"items": [], "basis": "popular", "state": None} for user in nobody]
+    stored = _write(ctx, chosen, made, top_k, seconds, sum(user.incremental for user in known)) if made else 0
+    ctx.progress(4, len(STAGES), stage=STAGES[3], message=said)
+    return Computed(known + nobody, [len(row["items"]) for row in made], stored, seconds)
+
+
+def _counts(loaded: Loaded, users: Sequence[Mapped]) -> list[Counts]:
+    """Features counted, in one product for all whose history was rebuilt."""
+    rebuilt = [user.known for user in users if user.counts is None]
+    made = iter(loaded.table.counts(rebuilt) if rebuilt else [])
+    return [next(made) if user.counts is None else user.counts for user in users]
+
+
+def _row(user: Mapped, counts: Counts) -> dict[str, Any]:
+    return {"username": user.username, "profile_hash": user.profile_hash, "features": counts}
+
+
+def _whom(ctx: Context, params: PretrainBatch) -> list[str]:
+    if params.usernames is not None:
+        return list(dict.fromkeys(params.usernames))
+    with ctx.session() as session:
+        return rows.usernames(session, params.first or "", params.last or "")
 
 
 def _take_history(ctx: Context, username: str, item_ids: Sequence[str], external_id: str | None) -> None:
@@ -121,84 +159,57 @@ def _take_history(ctx: Context, username: str, item_ids: Sequence[str], external
         rows.put_profiles(session, [row | {"profile_hash": profile_hash(history)}])
 
 
-def _read(ctx: Context, usernames: Sequence[str]) -> list[tuple[str, str, list[str]]]:
-    columns = (UserProfile.username, UserProfile.profile_hash, UserProfile.item_ids)
+def _histories(ctx: Context, usernames: Sequence[str], chosen: Chosen) -> list[rows.History]:
     with ctx.session() as session:
-        found = session.execute(select(*columns).where(UserProfile.username.in_(usernames)))
-        return [(username, hashed, item_ids) for username, hashed, item_ids in found]
+        return rows.histories(session, usernames, chosen.version)
 
 
-def _fresh(ctx: Context, usernames: Sequence[str], top_k: int) -> set[str]:
+def _fresh(ctx: Context, usernames: Sequence[str], top_k: int, chosen: Chosen) -> set[str]:
     with ctx.session() as session:
-        return rows.fresh(session, usernames, top_k)
+        return rows.fresh(session, usernames, top_k, version=chosen.version)
 
 
-def _model(ctx: Context) -> InUse:
+def _model(ctx: Context, version: int | None = None) -> Chosen:
+    """This version, or the one in use. Raises JobError when there is none."""
     with ctx.session() as session:
-        model = registry.current(session, MODEL)
+        serving = registry.current(session, MODEL)
+        model = serving if version is None else registry.find(session, MODEL, version)
     if model is None:
-        raise JobError("there is no recommender yet: train one with recommend.train")
+        missing = "there is no recommender yet" if version is None else f"there is no recommender version {version}"
+        raise JobError(f"{missing}: train one with recommend.train")
     device = resolve(ctx.device)
     digest = model.artifact_digest
-    return InUse(model.version, ctx.models.get(digest, lambda: load_model(ctx.store.fetch(digest), device)))
-
-
-def _map(users: Sequence[tuple[str, str, list[str]]], loaded: Loaded) -> list[Mapped]:
-    index = loaded.index
-    return [
-        Mapped(
-            username,
-            hashed,
-            np.array([index[item] for item in dict.fromkeys(ids) if item in index], dtype=np.int64),
-            len(ids),
-        )
-        for username, hashed, ids in users
-    ]
-
-
-def _nothing_known(user: Mapped, version: int) -> str:
-    if not user.total:
-        return f"user {user.username!r} has an empty history: import one or pass item_ids"
-    said = f"user {user.username!r}: model {version} knows none of the {user.total} items"
-    return f"{said}: train on data that has them, or go back with `gristmill models promote`"
+    loaded = ctx.models.get(digest, lambda: load_model(ctx.store.fetch(digest), device))
+    return Chosen(model.version, loaded, serving is not None and serving.version == model.version)
 
 
 def _run(ctx: Context, loaded: Loaded, users: Sequence[Mapped], top_k: int) -> tuple[TopLists, float]:
     started = time.perf_counter()
-    tops = top_lists(
-        loaded.ranker,
+    served, way = loaded.served, loaded.served.chosen
+    tops = served.top_lists(
         [user.known for user in users],
         top_k,
         on_batch=lambda done, total: ctx.progress(1, len(STAGES), stage=STAGES[1], message=f"{done} of {total} users"),
         batcher=partial(batcher, ctx),
     )
+    if served.chosen != way:
+        ctx.note(serving=served.said())
     return tops, time.perf_counter() - started
 
 
 def _write(
-    ctx: Context,
-    in_use: InUse,
-    users: Sequence[Mapped],
-    tops: TopLists,
-    counts: Sequence[Counts],
-    top_k: int,
-    seconds: float,
+    ctx: Context, chosen: Chosen, made: Sequence[dict[str, Any]], top_k: int, seconds: float, taken_in: int
 ) -> int:
-    """Postgres first, in one transaction; then Redis, whose entries are checked against Postgres at each read."""
-    items, scores = tops.lists(in_use.loaded.items), tops.score_lists()
-    made = [
-        {
-            "username": user.username,
-            "profile_hash": user.profile_hash,
-            "features": counted,
-            "items": [list(pair) for pair in zip(items[row], scores[row], strict=True)],
-        }
-        for row, (user, counted) in enumerate(zip(users, counts, strict=True))
-    ]
-    device = in_use.loaded.ranker.device
+    """Postgres first, in one transaction; then Redis, whose entries are checked against Postgres at each read.
+
+    Redis has one list a user: what is not in use yet is not put there, in front of the one that is.
+    """
+    device = chosen.loaded.ranker.device
+    inferred = sum(row["basis"] == "model" for row in made)
     with ctx.session() as session:
-        stored = rows.put_lists(session, made, model_version=in_use.version, top_k=top_k)
-        rows.count_inference(session, str(device), precision(device), len(users), seconds)
-    now = datetime.now(UTC)
-    cache.put([{**row, "model_version": in_use.version, "top_k": top_k, "cached_at": now} for row in made])
+        stored = rows.put_lists(session, made, model_version=chosen.version, top_k=top_k)
+        rows.count_inference(session, str(device), precision(device), inferred, seconds, taken_in)
+    if chosen.in_use:
+        now = datetime.now(UTC)
+        cache.put([{**row, "model_version": chosen.version, "top_k": top_k, "cached_at": now} for row in made])
     return stored

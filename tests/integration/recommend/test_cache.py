@@ -76,12 +76,12 @@ def test_a_changed_profile_or_model_is_a_miss_at_once(change: str) -> None:
     assert from_postgres is None
 
 
-def test_a_list_older_than_a_week_is_a_miss() -> None:
+def test_a_list_older_than_a_week_and_a_day_is_a_miss() -> None:
     tier.redis_client().flushdb()
-    execute("UPDATE recommendation_cache SET cached_at = now() - interval '7 days 1 minute'")
+    execute("UPDATE recommendation_cache SET cached_at = now() - interval '8 days 1 minute'")
 
     assert cache.read("u1", 20) is None
-    assert cache.read("u1", 20, fresh_days=8)
+    assert cache.read("u1", 20, fresh_days=9)
 
 
 def test_a_new_history_is_served_after_its_own_computation() -> None:

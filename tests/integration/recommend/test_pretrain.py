@@ -63,9 +63,15 @@ def test_a_given_history_makes_a_new_user_and_unknown_items_are_counted() -> Non
     assert (profile.item_ids, profile.external_id) == (["i3", "i4", "elsewhere"], "42")
 
 
-def test_a_history_that_the_model_does_not_know_is_an_error() -> None:
-    with pytest.raises(JobError, match="user 'new': model 1 knows none of the 1 items"):
-        run(pretrain_user, username="new", item_ids=["elsewhere"])
+def test_a_user_of_whom_the_model_knows_nothing_has_a_row_that_says_so() -> None:
+    result = run(pretrain_user, username="new", item_ids=["elsewhere"])
+    again = run(pretrain_user, username="new")
+
+    assert (result["basis"], result["recommendations"], result["known_items"], result["items"]) == ("popular", 0, 0, 1)
+    assert again["cached"]
+    with session() as opened:
+        row = opened.get_one(RecommendationCache, ("new", 1))
+    assert (row.basis, row.items, row.state) == ("popular", [], None)
 
 
 def test_a_batch_gives_the_lists_of_single_users() -> None:
