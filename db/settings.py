@@ -21,7 +21,7 @@ class SettingsError(Exception):
 
 
 # Whose passwords must not be seen, wherever they turn up: those of URLs, and secrets as they are.
-_URLS = ("GRISTMILL_DATABASE_URL", "GRISTMILL_BROKER_URL", "GRISTMILL_ARTIFACTS_URL")
+_URLS = ("GRISTMILL_DATABASE_URL", "GRISTMILL_BROKER_URL", "GRISTMILL_ARTIFACTS_URL", "GRISTMILL_DATABASES")
 _SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _TELLING = 8  # characters from which a secret is looked for by itself: "mill" would be found in "gristmill"
 
@@ -51,7 +51,7 @@ def redact(text: str) -> str:
 @lru_cache(maxsize=8)
 def _known(values: tuple[str | None, ...]) -> list[str]:
     """The secrets in these values, as they are and as URLs quote them; the longest first, as one may hold another."""
-    urls = list(filter(None, values[: len(_URLS)]))
+    urls = [url for given in filter(None, values[: len(_URLS)]) for url in _urls(given)]
     found = set(filter(None, values[len(_URLS) :]))
     for url in urls:  # by hand, since what is no URL is to be hidden too
         found.update(re.findall(r"(?s)://[^:@/?#;,]*:(.*)@", url))
@@ -60,6 +60,11 @@ def _known(values: tuple[str | None, ...]) -> list[str]:
     found |= {quote(each, safe="") for each in found}
     users = {user for url in urls for user in re.findall(r"://([^:@/?#;,]*):", url)}  # postgres:postgres hides nothing
     return sorted((each for each in found - users if len(each) >= _TELLING), key=len, reverse=True)
+
+
+def _urls(value: str) -> list[str]:
+    """The URLs in a variable: one, or those of a JSON object."""
+    return re.findall(r'"([^"]*://[^"]*)"', value) if value.lstrip().startswith("{") else [value]
 
 
 def read(settings_class: type[S]) -> S:

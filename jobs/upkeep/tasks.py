@@ -9,7 +9,7 @@ from broker.job import Params, job
 
 
 class CleanCache(Params):
-    """Delete cached recommendations that nobody renewed."""
+    """Delete cached recommendations that nobody renewed, and what remote sources answered when it has expired."""
 
     days: float = Field(30, ge=0, description="Delete what is older.")
 
@@ -27,8 +27,12 @@ class FlushStats(Params):
 @job("upkeep.clean_cache", params=CleanCache, queue="cpu", key="all", time_limit=600)
 def clean_cache(ctx: Context, params: CleanCache) -> dict[str, Any]:
     from broker.cache import clean
+    from db import source_page
+    from db.engine import autocommit
 
-    return {"deleted": clean(params.days)}
+    with autocommit() as connection:
+        expired = source_page.clean(connection)
+    return {"deleted": clean(params.days), "expired_pages": expired}
 
 
 @job("upkeep.clean_artifacts", params=CleanArtifacts, queue="cpu", key="all", time_limit=3600)

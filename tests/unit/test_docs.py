@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings
 import broker.settings
 import db.settings
 import jobs.edit.settings
+import jobs.recommend.sources.settings
 import workers.settings
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +17,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     "settings",
-    [db.settings.Settings, broker.settings.Settings, workers.settings.Settings, jobs.edit.settings.Settings],
+    [
+        db.settings.Settings,
+        broker.settings.Settings,
+        workers.settings.Settings,
+        jobs.edit.settings.Settings,
+        jobs.recommend.sources.settings.Settings,
+    ],
 )
 def test_every_setting_is_documented(settings: type[BaseSettings]) -> None:
     documented = set(re.findall(r"^\| `(GRISTMILL_\w+)`", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE))

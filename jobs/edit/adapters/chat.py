@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
-import ssl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 
 import httpx2
@@ -18,10 +12,9 @@ import httpx2
 from broker.errors import GristmillError, summary
 from db.settings import redact
 from jobs.edit.adapters.base import AdapterError
+from jobs.training.remote import LATER, Later, TooLarge, exchange, patiently, retry_after, trusted
 
 LARGEST = 4 * 2**20  # bytes of an answer
-_LATER = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # what another try may mend
-_LONGEST_WAIT_S = 120.0
 
 
 class Unreachable(GristmillError):
@@ -54,7 +47,7 @@ class Chat:
         self._timeout_s, self._retries, self._pause_s = timeout_s, retries, pause_s
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            verify=_trusted(),
+            verify=trusted(),
             timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, 10)),
             limits=httpx2.Limits(max_connections=connections),
         )
@@ -75,48 +68,35 @@ class Chat:
         return self._patiently(lambda: _reply(self._ask("POST", "/chat/completions", body)))
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
-        for tried in range(self._retries + 1):
-            try:
-                return ask()
-            except _Later as error:
-                if tried == self._retries:
-                    raise Unreachable(
-                        f"{self._url}: {self._safe(str(error))} (asked {tried + 1} times): "
-                        "start the server, wait until it is less busy, or correct the url"
-                    ) from None
-                time.sleep(error.wait_s or min(30.0, self._pause_s * 2**tried) * random.uniform(0.5, 1.5))
-        raise AssertionError("unreachable")
+        try:
+            return patiently(ask, retries=self._retries, pause_s=self._pause_s)
+        except Later as error:
+            raise Unreachable(
+                f"{self._url}: {self._safe(str(error))} (asked {self._retries + 1} times): "
+                "start the server, wait until it is less busy, or correct the url"
+            ) from None
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         try:
-            deadline = time.monotonic() + self._timeout_s
-            with self._client.stream(method, self._url + path, json=body) as response:
-                data = b""
-                for piece in response.iter_bytes():
-                    data += piece
-                    if len(data) > LARGEST:
-                        raise Refused(
-                            f"{self._url}: an answer of more than {LARGEST >> 20} MB: is this the right address?"
-                        )
-                    if time.monotonic() > deadline:  # a trickle keeps the connection's own timeout from ending it
-                        raise _Later(f"no whole answer within {self._timeout_s:g} s")
-        except httpx2.TimeoutException:
-            raise _Later(f"no answer within {self._timeout_s:g} s") from None
-        except httpx2.TransportError as error:
-            raise _Later(f"{type(error).__name__}: {summary(error)}") from None
+            response, data = exchange(
+                self._client, method, self._url + path, body, timeout_s=self._timeout_s, largest=LARGEST
+            )
+        except TooLarge:
+            said = f"an answer of more than {LARGEST >> 20} MB: is this the right address?"
+            raise Refused(f"{self._url}: {said}") from None
         except (httpx2.InvalidURL, httpx2.HTTPError) as error:
             raise Refused(f"{self._url}: {self._safe(summary(error))}: correct the url") from None
         if response.status_code in (401, 403):
             said = f"{self._url}: HTTP {response.status_code}: {self._said(data)}"
             raise AdapterError(f"{said}: correct the key in the variable that key_variable names")
-        if response.status_code in _LATER:
-            raise _Later(f"HTTP {response.status_code}: {self._said(data)}", _retry_after(response))
+        if response.status_code in LATER:
+            raise Later(f"HTTP {response.status_code}: {self._said(data)}", retry_after(response.headers))
         if response.status_code != 200:
             raise Refused(f"{self._url}: HTTP {response.status_code}: {self._said(data)}", response.status_code)
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
-            raise _Later(f"the answer is not JSON: {self._said(data)}") from None
+            raise Later(f"the answer is not JSON: {self._said(data)}") from None
 
     def _said(self, data: bytes) -> str:
         """What the server gives as its reason, in one line and without secrets."""
@@ -132,20 +112,6 @@ class Chat:
         return redact(text.replace(self._key, "***") if self._key else text)
 
 
-class _Later(Exception):
-    """Worth another try; after `wait_s` when the server said so."""
-
-    def __init__(self, message: str, wait_s: float | None = None) -> None:
-        super().__init__(message)
-        self.wait_s = wait_s
-
-
-@cache
-def _trusted() -> ssl.SSLContext:
-    """Reading the authorities takes half a second: once a process."""
-    return httpx2.create_ssl_context()
-
-
 def _reply(answer: Any) -> Reply:
     try:
         choice = answer["choices"][0]
@@ -154,17 +120,4 @@ def _reply(answer: Any) -> Reply:
             content = "".join(part.get("text", "") for part in content)
         return Reply(content or "", choice.get("finish_reason") == "length")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise _Later("the answer is not a chat completion") from None
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, 10.2.3); bounded."""
-    given = response.headers.get("retry-after", "")
-    try:
-        wait = float(given)
-    except ValueError:
-        try:
-            wait = (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(wait, 0.0), _LONGEST_WAIT_S) if wait == wait else None
+        raise Later("the answer is not a chat completion") from None

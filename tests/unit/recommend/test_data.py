@@ -62,7 +62,7 @@ def test_a_lowest_rating_leaves_out_the_rest(tmp_path: Path) -> None:
         ("", Columns(), r"events.csv cannot be read as CSV, it may be truncated"),
         ("user,item,timestamp\n", Columns(), r"events.csv has no rows"),
         ("user,item,timestamp\na,x,1\nb,y\n", Columns(), r"events.csv cannot be read as CSV"),
-        ("user,item,timestamp\na,x,soon\n", Columns(), r"column 'timestamp' holds 'soon', which is no time"),
+        ("user,item,timestamp\na,x,soon\n", Columns(), r"column 'timestamp' holds 'soon' in row 1, which is no time"),
         ("user,item,timestamp\na,x,1\nb,y,\n", Columns(), r"column 'timestamp' is empty in 1 rows"),
     ],
 )

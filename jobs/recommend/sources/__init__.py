@@ -1,0 +1,1 @@
+"""Where histories and catalogues come from: files, MovieLens' folders, databases, AniList."""
