@@ -34,12 +34,14 @@ def publish(
     lineage: dict[str, Any] | None = None,
     over: Model | None,
     objection: str | None,
+    promote: bool = True,
 ) -> Model:
     """The next version of `name`.
 
     `lineage`: what it came from, and the digest of its training's "report". `over`: the version in use that it was
     compared with, None if there was none. `objection`: why it must not come into use by itself; it is kept as the
-    lineage's "note". Another training that ended in the meantime keeps its place too.
+    lineage's "note". Another training that ended in the meantime keeps its place too. `promote`: False leaves it to
+    the caller to take it into use later, if nothing speaks against it.
     """
     said = f"not taken into use: {objection}; `gristmill models promote {name} VERSION` does so all the same"
     note = said if objection else None
@@ -54,7 +56,7 @@ def publish(
             metrics,
             {"compared_with_version": before, "note": note} | (lineage or {}),
             ctx.job_id,
-            promote_over=-1 if objection else before,
+            promote_over=-1 if objection or not promote else before,
         )
     # A clean-up may have deleted the same content between `put` and the commit that now protects it.
     if not ctx.store.exists(stored.digest):

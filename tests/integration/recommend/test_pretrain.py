@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from broker.errors import JobError
 from db import ledger, read
 from db.engine import autocommit, session
 from db.job import Job as Row

@@ -152,7 +152,7 @@ def test_bad_data_fails_for_good_in_one_line(
 @pytest.mark.parametrize(
     ("job", "params", "message"),
     [
-        (train, {"model": "gru"}, "'sasrec' or 'bert4rec'"),
+        (train, {"model": "gru"}, "'sasrec', 'bert4rec' or 'blend'"),
         (train, {"epochs": -1}, "epochs"),
         (pretrain_all, {"top_k": -5}, "top_k=-5"),
         (pretrain_user, {"username": "u0", "top_k": 0}, "top_k=0"),
