@@ -39,6 +39,8 @@ def answer(
 ) -> dict[str, Any]:
     """The popular list in the form of `recommend.rank`'s result. Raises UnknownGenre."""
     items = popular(session, top_k, policy, seen)
+    if policy.diversity or policy.novelty or policy.calibration:
+        reason = f"{reason} (a policy's weights need a model that knows the user: they are left out)"
     listed = [
         {
             "item": item.item_id,

@@ -12,15 +12,17 @@ from celery.exceptions import TimeoutError as NoAnswer
 from celery.result import AsyncResult
 
 from broker.errors import GristmillError
+from db import catalogue
 from db import recommend as rows
 from db.engine import autocommit, session
-from db.recommend import FRESH_DAYS
+from db.recommend import FRESH_DAYS, UserProfile
 from jobs.recommend import cache
 from jobs.recommend.cache import Cached, UnknownUser
 from jobs.recommend.params import Policy
 from jobs.recommend.popular import answer
 from jobs.recommend.tasks import pretrain_user
 from jobs.recommend.tasks import rank as rank_job
+from jobs.recommend.why import Shared, shared
 
 KEPT = 100  # a list that is computed for a short answer is kept long enough for the next question
 NO_MODEL = "no recommender is in use yet (train one with recommend.train): what is popular lately"
@@ -71,6 +73,16 @@ def rank(
     job = rank_job.apply_async(kwargs={**params, "item_ids": item_ids}, priority="interactive")
     result: dict[str, Any] = _finish(job, username, timeout_s, wait)
     return result
+
+
+def reasons(username: str, item_ids: Sequence[str]) -> dict[str, list[Shared]]:
+    """What each of these items shares with the user's profile, from rows alone; nothing for a user without one."""
+    with session() as opened:
+        user = opened.get(UserProfile, username)
+        if user is None:
+            return {}
+        found = catalogue.items(opened, item_ids)
+        return {item: shared(row.features, user.features, user.item_count) for item, row in found.items()}
 
 
 def _nothing_to_go_by(username: str) -> str | None:

@@ -11,9 +11,11 @@ from db.artifact import Model
 from db.engine import session
 from db.store import Stored
 from tests.integration.cli.conftest import Gristmill
+from workers.cli.titles import read_titles
 
 pytestmark = pytest.mark.usefixtures("clean_db")
 
+FEATURES = {"genres": ["War", "Drama"], "year": 1977}
 METRICS = {"test": {"ndcg@10": 0.1, "hit@10": 0.2}, "popularity": {"ndcg@10": 0.05}}
 
 
@@ -31,7 +33,7 @@ def cached_list(clean_db: Path) -> None:
     versions(1)
     user: dict[str, Any] = {"username": "ann", "external_id": None, "profile_hash": "h"}
     with session() as opened:
-        rows.put_items(opened, [{"item_id": "50", "title": "Star Wars (1977)", "features": {}}])
+        rows.put_items(opened, [{"item_id": "50", "title": "Star Wars (1977)", "features": FEATURES}])
         rows.put_profiles(opened, [user | {"item_ids": ["1"]}])
         listed = user | {"features": {}, "items": [["50", 2.5], ["51", 1.5]]}
         rows.put_lists(opened, [listed], model_version=1, top_k=2)
@@ -47,6 +49,49 @@ def test_a_fresh_list_is_printed_with_titles_and_no_job_is_made(gristmill: Grist
     again = gristmill("recommend", "ann", "--top-k", "1", "--json").data
     assert (again["source"], again["model_version"]) == ("redis", 1)
     assert again["items"] == [{"item": "50", "title": "Star Wars (1977)", "score": 2.5}]
+
+
+@pytest.mark.usefixtures("cached_list")
+def test_a_stranger_gets_what_is_popular_and_a_note(gristmill: Gristmill) -> None:
+    said = gristmill("recommend", "bob", "--genre", "war", "--genre", "drama")
+    plain = gristmill("recommend", "bob", "--json")
+
+    assert (said.code, "Star Wars (1977)" in said.out) == (0, True)
+    assert said.err.startswith("unknown user 'bob': import a history")
+    assert (plain.data["basis"], plain.data["items"][0]["item"]) == ("popular", "50")
+    assert gristmill("jobs", "--json").data == []
+
+
+@pytest.mark.usefixtures("cached_list")
+def test_reasons_come_from_rows(gristmill: Gristmill) -> None:
+    with session() as opened:
+        opened.get_one(rows.UserProfile, "ann").features = {"genres": {"War": 1}}
+
+    (first,) = gristmill("recommend", "ann", "--top-k", "1", "--why", "--json").data["items"]
+    shown = gristmill("recommend", "ann", "--top-k", "1", "--why").out
+
+    assert first["why"]["shared"] == [{"feature": "genres", "value": "War", "count": 1, "of": 1}]
+    assert shown.splitlines() == ["  1 Star Wars (1977)  50  2.500", "    genres: War (1 of 1)"]
+
+
+@pytest.mark.usefixtures("cached_list")
+def test_a_part_of_a_title_that_fits_several_items_lists_them(gristmill: Gristmill) -> None:
+    with session() as opened:
+        rows.put_items(opened, [{"item_id": "51", "title": "Stargate (1994)", "features": {}}])
+
+    said = gristmill("similar", "STAR")
+
+    assert (said.code, said.err) == (2, "gristmill: 'STAR' is in 2 titles: give the id of one\n")
+    assert [line.split()[0] for line in said.out.splitlines()] == ["item", "50", "51"]
+
+
+def test_titles_are_read_as_a_catalogue_is(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("item,title,genres,year,adult\nn1,New,War|Drama,1999,false\nn2,,,,\n")
+
+    assert read_titles(str(tmp_path / "new.csv")) == [
+        {"item_id": "n1", "title": "New", "features": {"genres": ["War", "Drama"], "year": 1999, "adult": False}},
+        {"item_id": "n2", "title": None, "features": None},
+    ]
 
 
 @pytest.mark.usefixtures("cached_list")
@@ -70,12 +115,18 @@ def test_clean_up_deletes_what_is_old_enough(gristmill: Gristmill) -> None:
     [
         ("recommend nobody", "unknown user 'nobody': import a history with recommend.import_data"),
         ("recommend nobody --top-k=-3", "top_k=-3: give a number from 1 to 1000"),
+        ("recommend ann --diversity 2", "policy: diversity=2.0: input should be less than or equal to 1"),
+        ("recommend ann --from 2000 --to 1990", "policy: year_from=2000 is after year_to=1990: swap them"),
+        ("recommend ann --force --adult", "--force with a policy: such a list is never cached, leave one of the two"),
+        ("similar Sta", "no item 'Sta': it is no id of the catalogue, and no title has it in it"),
+        ("score-items ann nowhere.csv", "cannot read 'nowhere.csv': No such file or directory"),
+        ("score-items nobody 50", "unknown user 'nobody': import a history with recommend.import_data"),
         ("cache cleanup --days=-1", "days=-1: give a number of days from 0 to 36500"),
         ("cache cleanup --days nan", "days=nan: give a number of days from 0 to 36500"),
         ("models promote recommend 9", "no model recommend version 9: there are versions 2, 1"),
         ("models promote recomend 1", "no model recomend version 1: there is recommend"),
         ("submit recommend.pretrain_user --username nobody", "unknown user 'nobody': import a history with"),
-        ("submit recommend.train --model svd", "recommend.train: model=\"svd\": input should be 'sasrec' or"),
+        ("submit recommend.train --model svd", "recommend.train: model=\"svd\": input should be 'sasrec', "),
         ("submit recommend.pretrain_all --top-k=-3", 'recommend.pretrain_all: top_k="-3": input should be greater'),
     ],
 )
