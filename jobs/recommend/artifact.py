@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from jobs.recommend.fit import Recipe
 from jobs.recommend.model import Recommender, Shape
 from jobs.recommend.profile import FeatureTable
 from jobs.recommend.ranker import Ranker
+from jobs.recommend.serving import Served
 from jobs.training import factorised, manifest
 from jobs.training.device import prepare
 from jobs.training.engine import Fitted
@@ -38,6 +40,11 @@ class Loaded:
     catalogue: Catalogue
     table: FeatureTable
     manifest: dict[str, Any]
+
+    @cached_property
+    def served(self) -> Served:
+        """What makes lists for many users at once; it stays as long as the model."""
+        return Served(self.ranker)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,17 @@ Array = np.ndarray[Any, Any]
 BATCH = 512
 _SCORES = 2**25  # at most in one batch, so that half a million items fit into memory
 _DIGITS = 4  # of a stored score
+
+
+class Search(Protocol):
+    """A way to the best items of each history."""
+
+    @property
+    def most(self) -> int:
+        """Histories at once."""
+
+    def best(self, histories: Sequence[Array], k: int) -> tuple[Array, Array]:
+        """Item indexes and scores (B, k or items), best first, seen items never; -inf where there are no more."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +70,27 @@ def top_lists(
     batch: int = BATCH,
     on_batch: Callable[[int, int], None] | None = None,
     batcher: Callable[[str, torch.device], Batcher] = Batcher,
+    search: Search | None = None,
 ) -> TopLists:
-    """A list for each history, none of them empty, in the order given; `on_batch(done, total)` after each batch."""
+    """A list for each history, none of them empty, in the order given; `on_batch(done, total)` after each batch.
+
+    search: another way to the ranker's lists than scoring all items, see `jobs.recommend.serving`.
+    """
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}: ask for at least 1")
     lengths = np.fromiter(map(len, histories), dtype=np.int64, count=len(histories))
     if not lengths.all():
         raise ValueError(f"history {lengths.argmin()} is empty: recommendations need at least one known item")
-    batch = max(1, min(batch, _SCORES // ranker.items))
+    by = search or Exhaustive(ranker)
     order = np.argsort(lengths, kind="stable")
     shape = (len(histories), min(top_k, ranker.items))
     items, scores = np.zeros(shape, dtype=np.int64), np.full(shape, -np.inf)
 
     def one(users: Sequence[int]) -> tuple[Sequence[int], Array, Array]:
-        return users, *_one_batch(ranker, [histories[user] for user in users], top_k)
+        return users, *by.best([histories[user] for user in users], top_k)
 
     sizes, done = batcher(f"{ranker.name} top lists", ranker.device), 0
-    for users, best, values in sizes.run(one, order.tolist(), batch):
+    for users, best, values in sizes.run(one, order.tolist(), min(batch, by.most)):
         items[users], scores[users] = best, values
         done += len(users)
         if on_batch:
@@ -83,34 +98,54 @@ def top_lists(
     return TopLists(items, scores.round(_DIGITS), np.isfinite(scores).sum(axis=1))
 
 
-@torch.inference_mode()
-def _one_batch(ranker: Ranker, histories: list[Array], top_k: int) -> tuple[Array, Array]:
-    scores = ranker.scores(histories)  # (B, items)
-    device = scores.device
+class Exhaustive:
+    """All items are scored."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self._ranker = ranker
+        self.most = max(1, _SCORES // ranker.items)
+
+    @torch.inference_mode()
+    def best(self, histories: Sequence[Array], k: int) -> tuple[Array, Array]:
+        """See Search."""
+        return stable_topk(unseen(self._ranker.scores(histories), histories), k)
+
+
+def unseen(scores: Tensor, histories: Sequence[Array]) -> Tensor:
+    """The scores (B, items), with those of each history's own items set to -inf."""
     owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    seen = torch.from_numpy(np.concatenate(histories)).to(device)
-    scores[torch.from_numpy(owner).to(device), seen] = -torch.inf
-    return stable_topk(scores, top_k)
+    seen = torch.from_numpy(np.concatenate(histories)).to(scores.device)
+    scores[torch.from_numpy(owner).to(scores.device), seen] = -torch.inf
+    return scores
 
 
 def stable_topk(scores: Tensor, k: int) -> tuple[Array, Array]:
     """(B, N) to the indexes and values (B, k or N) that a stable descending sort begins with.
 
     Selection leaves the order of equal scores open, so the few rows that have any, in the list or at its end, are
-    sorted whole. numpy selects three times as fast as `torch.topk` on a CPU.
+    sorted whole.
     """
-    width = scores.shape[1]
-    take = min(k + 1, width)  # one more, to see a tie at the end
-    if scores.device.type == "cpu":
-        table = scores.numpy()
-        items = np.argpartition(table, width - take, axis=1)[:, width - take :]
-        values = np.take_along_axis(table, items, axis=1)
-        order = np.argsort(-values, axis=1)
-        items, values = np.take_along_axis(items, order, axis=1), np.take_along_axis(values, order, axis=1)
-    else:
-        values, items = (tensor.cpu().numpy() for tensor in scores.topk(take))
+    items, values = select(scores, k + 1)  # one more, to see a tie at the end
+    take = items.shape[1]
     tied = ((values[:, 1:] == values[:, :-1]) & np.isfinite(values[:, 1:])).any(axis=1)
     for row in np.flatnonzero(tied):
         items[row] = np.argsort(-scores[row].cpu().numpy(), kind="stable")[:take]
         values[row] = scores[row].cpu().numpy()[items[row]]
     return items[:, :k], values[:, :k].astype(np.float64)
+
+
+def select(scores: Tensor, k: int) -> tuple[Array, Array]:
+    """(B, N) to the indexes and values (B, k or N) of the highest, in descending order, equal ones in any.
+
+    numpy selects three times as fast as `torch.topk` on a CPU.
+    """
+    width = scores.shape[1]
+    take = min(k, width)
+    if scores.device.type != "cpu":
+        values, items = (tensor.cpu().numpy() for tensor in scores.topk(take))
+        return items, values
+    table = scores.numpy()
+    items = np.argpartition(table, width - take, axis=1)[:, width - take :]
+    values = np.take_along_axis(table, items, axis=1)
+    order = np.argsort(-values, axis=1)
+    return np.take_along_axis(items, order, axis=1), np.take_along_axis(values, order, axis=1)
