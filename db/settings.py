@@ -23,6 +23,7 @@ class SettingsError(Exception):
 # Whose passwords must not be seen, wherever they turn up: those of URLs, and secrets as they are.
 _URLS = ("GRISTMILL_DATABASE_URL", "GRISTMILL_BROKER_URL", "GRISTMILL_ARTIFACTS_URL", "GRISTMILL_DATABASES")
 _SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_LOGINS = ("GRISTMILL_FLOWER_AUTH", "FLOWER_BASIC_AUTH")  # user:password, several separated by commas
 _TELLING = 8  # characters from which a secret is looked for by itself: "mill" would be found in "gristmill"
 
 # Greedy up to the last @: an unquoted password may itself contain @ / ; or a comma, and in a URL alone also spaces.
@@ -41,7 +42,7 @@ def redact(text: str) -> str:
 
     Hides too much rather than too little.
     """
-    for secret in _known(tuple(map(os.environ.get, (*_URLS, *_SECRETS)))):
+    for secret in _known(tuple(map(os.environ.get, (*_URLS, *_LOGINS, *_SECRETS)))):
         text = text.replace(secret, "***")
     if "://" in text:
         text = _IN_TEXT.sub(r"\1:***@", _IN_URL.sub(r"\1:***@", text))
@@ -53,6 +54,8 @@ def _known(values: tuple[str | None, ...]) -> list[str]:
     """The secrets in these values, as they are and as URLs quote them; the longest first, as one may hold another."""
     urls = [url for given in filter(None, values[: len(_URLS)]) for url in _urls(given)]
     found = set(filter(None, values[len(_URLS) :]))
+    logins = filter(None, values[len(_URLS) : len(_URLS) + len(_LOGINS)])
+    found |= {password for each in logins for password in re.findall(r":([^,]+)", each)}
     for url in urls:  # by hand, since what is no URL is to be hidden too
         found.update(re.findall(r"(?s)://[^:@/?#;,]*:(.*)@", url))
         found.update(re.findall(r"[?&]\w*(?:password|secret|token)\w*=([^&]*)", url))

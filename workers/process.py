@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ from broker.errors import summary
 from broker.settings import redis_url
 from db.settings import CLONE, SettingsError, redact, settings
 from workers.hardware import Gpu, cores, gpus
+from workers.settings import settings as worker_settings
 from workers.supervisor import Supervisor
 
 CELERY = [sys.executable, "-m", "celery", "-q", "-A", "broker.app"]
@@ -133,16 +135,44 @@ def run_beat() -> NoReturn:
     become([*CELERY, "beat", "--pidfile=", "--loglevel=INFO"], {})
 
 
-def run_flower(port: int = FLOWER_PORT) -> NoReturn:
-    """Become Flower, on the first free port from this one on; its address is kept for `gristmill up` and doctor."""
+def run_flower(port: int = FLOWER_PORT, host: str = LOOPBACK) -> NoReturn:
+    """Become Flower, on the first free port from this one on; its address is kept for `gristmill up` and doctor.
+
+    Raises SettingsError for another address than this machine's own while there is no login: it can shut workers down.
+    """
     from importlib.util import find_spec
 
     if find_spec("flower") is None:
         raise SettingsError("Flower is not installed: pip install 'gristmill[flower]'")
-    free = free_port(port)
-    announce("flower", f"http://{LOOPBACK}:{free}")
-    # Loopback only: Flower has no login of its own, and it can shut workers down.
-    become([*CELERY, "flower", f"--address={LOOPBACK}", f"--port={free}", "--logging=error"], {})
+    login = flower_login(worker_settings().flower_auth)
+    if not login and not is_loopback(host):
+        raise SettingsError(f"--host {host} lets anybody stop workers: set GRISTMILL_FLOWER_AUTH=user:password")
+    free = free_port(port, host)
+    announce("flower", f"http://{host}:{free}")
+    # In the environment: everybody on the machine can read a command line.
+    arguments = [f"--address={host}", f"--port={free}", "--logging=error"]
+    become([sys.executable, "-m", "workers.flower", *arguments], {"FLOWER_BASIC_AUTH": login} if login else {})
+
+
+def flower_login(given: str | None) -> str:
+    """The users and passwords that Flower asks for, as it takes them; "" for none. Raises SettingsError."""
+    pairs = [each.strip() for each in (given or "").split(",") if each.strip()]
+    for pair in pairs:
+        user, _, password = pair.partition(":")
+        if not user or not password:
+            raise SettingsError(
+                "GRISTMILL_FLOWER_AUTH has an entry that is not user:password: separate several by commas, "
+                "and use no comma in a password"
+            )
+    return ",".join(pairs)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def announce(name: str, address: str) -> None:

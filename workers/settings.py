@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from pydantic import ByteSize
+from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.settings import read
@@ -16,6 +16,7 @@ class Settings(BaseSettings):
     device: str = "auto"  # "auto" takes an accelerator when there is one; "cpu", "cuda", "cuda:1", "mps"
     model_memory: ByteSize | None = None  # what resident models may take on the device, in each process
     host_memory: ByteSize | None = None  # and of what was moved out of it
+    flower_auth: str | None = Field(None, repr=False)  # user:password, several separated by commas
 
 
 @cache

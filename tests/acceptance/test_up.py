@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psutil
 import psycopg
@@ -22,6 +24,7 @@ import db.embedded
 from db.place import gone
 
 ROOT = Path(__file__).parents[2]
+LOGIN = "miller:grist-and-flour"
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -32,7 +35,8 @@ class Gristmill:
         self.home = home
         own = {name: value for name, value in os.environ.items() if not name.startswith("GRISTMILL_")}
         self.environment = {
-            **own, "GRISTMILL_HOME": str(home), "GRISTMILL_JOBS": "tests.jobs", "PYTHONPATH": str(ROOT)
+            **own, "GRISTMILL_HOME": str(home), "GRISTMILL_JOBS": "tests.jobs", "GRISTMILL_FLOWER_AUTH": LOGIN,
+            "PYTHONPATH": str(ROOT),
         }  # fmt: skip
 
     def __call__(self, *arguments: str) -> str:
@@ -58,10 +62,13 @@ class Gristmill:
             return False
 
     def row(self, job_id: str) -> tuple[Any, ...]:
+        return self.sql("SELECT state, attempt FROM job WHERE id = %s", job_id)
+
+    def sql(self, query: LiteralString, *values: str) -> tuple[Any, ...]:
         url = db.embedded.url(self.home)
         assert url is not None
         with psycopg.connect(url.replace("+psycopg", "", 1)) as connection:
-            row = connection.execute("SELECT state, attempt FROM job WHERE id = %s", (job_id,)).fetchone()
+            row = connection.execute(query, values).fetchone()
             assert row is not None
             return row
 
@@ -107,12 +114,37 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return answer
 
 
+def asking(url: str, login: str = LOGIN) -> urllib.request.Request:
+    return urllib.request.Request(url, headers={"Authorization": f"Basic {b64encode(login.encode()).decode()}"})
+
+
 def page(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(asking(url), timeout=5) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""
+
+
+def refusal(url: str, login: str) -> int:
+    """The status of the answer to a wrong login; 0 without any."""
+    try:
+        urllib.request.urlopen(asking(url, login), timeout=5).close()
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+    return 200
+
+
+def flower_knows(gristmill: Gristmill, job_id: str, *said: str) -> bool:
+    """Whether Flower's page of the job says these."""
+    try:
+        address = (gristmill.home / "run" / "flower.url").read_text()
+    except OSError:
+        return False
+    shown = page(f"{address}/task/{job_id}")
+    return all(each in shown for each in said)
 
 
 def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmill) -> None:
@@ -121,11 +153,12 @@ def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmi
 
     address = until(lambda: (gristmill.home / "run" / "flower.url").read_text())
     assert address != "http://127.0.0.1:5555"
+    assert until(lambda: refusal(f"{address}/tasks", "miller:water")) == 401
     until(lambda: "cpu@" in page(f"{address}/workers"))
     job_id = gristmill.python(
         "import tests.jobs as t; r = t.add.delay(x=1); assert r.get(timeout=30) == 2; print(r.id)"
     )
-    until(lambda: "tests.add" in page(f"{address}/task/{job_id}"))
+    until(lambda: flower_knows(gristmill, job_id, "tests.add", "cpu@"))
 
     metrics = page((gristmill.home / "run" / "metrics.url").read_text())
     assert 'gristmill_jobs_finished_total{kind="tests.add",state="SUCCESS"} 1.0' in metrics
@@ -156,6 +189,8 @@ def test_stopping_gives_a_running_job_back_and_the_next_run_finishes_it(gristmil
     go.touch()
     gristmill("up", "--detach")
     until(lambda: gristmill.row(job_id)[0] == "SUCCESS")
+    before = gristmill.sql("SELECT id FROM job WHERE kind = 'tests.add' AND state = 'SUCCESS' LIMIT 1")
+    until(lambda: flower_knows(gristmill, str(before[0]), "tests.add", "SUCCESS"))
 
 
 @pytest.mark.parametrize(("server", "pid_file"), [("postgres", "postmaster.pid"), ("redis", "redis.pid")])

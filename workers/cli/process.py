@@ -78,11 +78,12 @@ def beat() -> None:
 @commands.command()
 def flower(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The next free port is taken.")] = 5555,
+    host: Annotated[str, typer.Option(help="The address to listen on; others need a login.")] = "127.0.0.1",
 ) -> None:
-    """Run Flower on the loopback address, to watch workers and jobs."""
+    """Run Flower, to watch workers and jobs. GRISTMILL_FLOWER_AUTH=user:password makes it ask for a login."""
     from workers.process import run_flower
 
-    run_flower(port)
+    run_flower(port, host)
 
 
 @commands.command()

@@ -8,7 +8,17 @@ from broker.job import Params, job
 from db.settings import SettingsError
 from workers import process
 from workers.hardware import Gpu
-from workers.process import cpu_plan, free_port, gpu_plan, queues_of, run_worker, worker_command
+from workers.process import (
+    cpu_plan,
+    flower_login,
+    free_port,
+    gpu_plan,
+    is_loopback,
+    queues_of,
+    run_flower,
+    run_worker,
+    worker_command,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +93,26 @@ def test_a_taken_port_gives_the_next_one() -> None:
         assert free_port(port) > port
         with pytest.raises(SettingsError, match="all taken: give another with --port"):
             free_port(port, tries=1)
+
+
+def test_flower_asks_for_each_login_that_is_given() -> None:
+    assert flower_login("ann:grist, bob:mill:stone") == "ann:grist,bob:mill:stone"
+    assert flower_login(None) == ""
+
+
+def test_a_login_without_a_password_is_refused_and_not_quoted() -> None:
+    with pytest.raises(SettingsError, match="not user:password") as refused:
+        flower_login("ann:grist,secretly")
+
+    assert "secretly" not in str(refused.value)
+
+
+def test_without_a_login_flower_listens_to_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRISTMILL_FLOWER_AUTH", raising=False)
+    process.worker_settings.cache_clear()
+
+    with pytest.raises(SettingsError, match="GRISTMILL_FLOWER_AUTH=user:password"):
+        run_flower(host="0.0.0.0")
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "10.0.0.7", "example.org")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
