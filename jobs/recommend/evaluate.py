@@ -10,7 +10,7 @@ Four protocols, each with its name in every result (the first is what is meant w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,9 +27,12 @@ from jobs.training.memory import Batcher
 Array = np.ndarray[Any, Any]
 Scorer = Callable[[Histories], Array]  # (users, items) float
 FULL, UNFILTERED, UNIFORM, POPULAR = PROTOCOLS = ("full", "unfiltered", "u100", "p100")
+SAMPLED = (UNIFORM, POPULAR)
 METRIC = "ndcg@10"  # of the full ranking: what is chosen and compared by
 LIST = 10  # items a user whose coverage, novelty and popularity are told
-_SCORES = 2**24  # in memory at once, over all users of a part
+LIST_FIGURES = ("coverage@10", "novelty@10", "popularity@10")
+VALIDATED = 20_000  # users at most while training: more would take longer than the epochs between
+_SCORES = 2**23  # in memory at once, over all users of a part
 
 
 @dataclass(frozen=True)
@@ -109,47 +112,73 @@ def measure(
     lists: bool = False,
     seed: int = 0,
     batcher: Callable[[str, torch.device], Batcher] = Batcher,
+    drawn: Mapping[str, Array] | None = None,
 ) -> Measured:
     """Ranks of `held` (users,), an item index or NONE, when `known` is known; a part of the users at a time.
 
-    lists: also coverage, novelty and popularity of the top 10. `seed` draws the negatives, the same for every ranker.
+    lists: also coverage, novelty and popularity of the top 10. `seed` draws the negatives, the same for every ranker;
+    `drawn`: those of `negatives`, for who measures more than one.
     Raises ValueError when nothing is held out, or one who holds something out has no history.
     """
     users = np.flatnonzero(held != NONE)
     if not len(users):
         raise ValueError("no user has three items or more, so there is nothing to measure on: give more data")
     score = scorer(cast(Ranker, ranker), batcher=batcher) if hasattr(ranker, "scores") else ranker
-    counts = np.bincount(known.flat, minlength=len(known.items))
-    randoms = {name: np.random.default_rng((seed, place)) for place, name in enumerate(PROTOCOLS)}
+    if drawn is None:
+        drawn = negatives(known, held, seed, [name for name in SAMPLED if name in protocols])
     ranked: dict[str, list[Array]] = {name: [] for name in protocols}
     recommended = []
-    step = max(1, _SCORES // len(known.items))
-    for begin in range(0, len(users), step):
-        part = users[begin : begin + step]
-        chosen, targets = from_sequences([known[user] for user in part], known.items), held[part]
+    for part in _parts(len(users), len(known.items)):
+        chosen = from_sequences([known[user] for user in users[part]], known.items)
+        targets = held[users[part]]
         scores, seen = score(chosen), chosen.matrix().toarray() > 0
         for name in protocols:
-            ranked[name].append(_ranks(name, scores, targets, seen, randoms[name], counts))
+            if name in SAMPLED:
+                ranked[name].append(metrics.sampled_ranks(scores, targets, drawn[name][part]))
+            else:
+                ranked[name].append(metrics.ranks(scores, targets, seen if name == FULL else None))
         if lists:
             scores[seen] = -np.inf
             recommended.append(stable_topk(torch.from_numpy(scores), LIST)[0])
     return Measured(
         users,
         {name: np.concatenate(parts) for name, parts in ranked.items()},
-        _described(np.concatenate(recommended), counts, len(known)) if lists else {},
+        _described(np.concatenate(recommended), known) if lists else {},
     )
 
 
-def _ranks(name: str, scores: Array, targets: Array, seen: Array, random: np.random.Generator, counts: Array) -> Array:
-    if name == FULL:
-        return metrics.ranks(scores, targets, seen)
-    if name == UNFILTERED:
-        return metrics.ranks(scores, targets)
-    drawn = metrics.draw(seen, targets, random, counts if name == POPULAR else None)
-    return metrics.sampled_ranks(scores, targets, drawn)
+def negatives(known: Histories, held: Array, seed: int = 0, protocols: Sequence[str] = SAMPLED) -> dict[str, Array]:
+    """(users who hold something out, 100) item indexes for each sampled protocol; -1 where a user has no more."""
+    users = np.flatnonzero(held != NONE)
+    counts = np.bincount(known.flat, minlength=len(known.items))
+    found = {}
+    for name in protocols:
+        random = np.random.default_rng((seed, SAMPLED.index(name)))
+        drawn = []
+        for part in _parts(len(users), len(known.items)):
+            seen = from_sequences([known[user] for user in users[part]], known.items).matrix().toarray() > 0
+            drawn.append(metrics.draw(seen, held[users[part]], random, counts if name == POPULAR else None))
+        found[name] = np.concatenate(drawn) if drawn else np.zeros((0, 0), dtype=np.int64)
+    return found
 
 
-def _described(recommended: Array, counts: Array, users: int) -> dict[str, float]:
+def at_most(held: Array, users: int | None, seed: int = 0) -> Array:
+    """`held` of so many users, drawn without replacement; of the others NONE."""
+    holders = np.flatnonzero(held != NONE)
+    if users is None or len(holders) <= users:
+        return held
+    chosen = np.random.default_rng(seed).choice(holders, users, replace=False)
+    result = np.full_like(held, NONE)
+    result[chosen] = held[chosen]
+    return result
+
+
+def _parts(users: int, items: int) -> Iterator[slice]:
+    step = max(1, _SCORES // items)
+    return (slice(begin, min(begin + step, users)) for begin in range(0, users, step))
+
+
+def _described(recommended: Array, known: Histories) -> dict[str, float]:
     """Of the lists (users, 10): how much of the catalogue they show, and how well known it is.
 
     coverage@10: share of the items that are in a list (Ge et al. 2010, catalogue coverage). novelty@10: mean
@@ -157,17 +186,18 @@ def _described(recommended: Array, counts: Array, users: int) -> dict[str, float
     number of users who met a listed item (ARP, Yin et al. 2012).
     """
     flat = recommended.ravel()
+    counts = np.bincount(known.flat, minlength=len(known.items))
     met = np.maximum(counts[flat], 1)  # an item that nobody met counts as one met once
     return {
         "coverage@10": len(np.unique(flat)) / len(counts),
-        "novelty@10": float(-np.log2(met / users).mean()),
+        "novelty@10": float(-np.log2(met / len(known)).mean()),
         "popularity@10": float(counts[flat].mean()),
     }
 
 
 def on_validation(ranker: Ranker | Scorer, split: Split) -> dict[str, float]:
-    """Full ranking of the item before the last, training items filtered."""
-    return measure(ranker, split.train, split.validation).summary()
+    """Full ranking of the item before the last, training items filtered; of at most VALIDATED users."""
+    return measure(ranker, split.train, at_most(split.validation, VALIDATED)).summary()
 
 
 def on_test(ranker: Ranker | Scorer, split: Split, seed: int = 0) -> dict[str, float]:

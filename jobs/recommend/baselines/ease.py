@@ -10,11 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg import lapack
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from jobs.recommend.baselines.rows import ItemToItem, weighted
 from jobs.recommend.histories import Histories
+
+MOST_ITEMS = 20_000  # whose matrix is 3.2 GB while it is inverted
+
+
+class TooManyItems(ValueError):
+    """A matrix of items x items would not fit."""
 
 
 class Ease(ItemToItem):
@@ -48,11 +55,18 @@ class RecentEase(ItemToItem):
 
 
 def _solved(met: csr_matrix, ridge: float) -> np.ndarray[Any, Any]:
-    """(items, items) float32 with a zero diagonal: section 3.1."""
+    """(items, items) float32 with a zero diagonal: section 3.1. Raises TooManyItems."""
+    if met.shape[1] > MOST_ITEMS:
+        raise TooManyItems(f"{met.shape[1]:,} items are more than {MOST_ITEMS:,}: its matrix of items would not fit")
     met = met.astype(np.float64)
-    gram = np.asarray((met.T @ met).todense())
+    gram = np.asfortranarray((met.T @ met).todense())
     gram[np.diag_indices_from(gram)] += ridge
-    inverse = np.linalg.inv(gram)
+    # in place, by Cholesky: half the time and a third of the memory of numpy.linalg.inv
+    factor, failed = lapack.dpotrf(gram, lower=0, overwrite_a=1, clean=0)
+    upper, failed_too = lapack.dpotri(factor, lower=0, overwrite_c=1)
+    if failed or failed_too:
+        raise ValueError(f"ridge={ridge:g} is too small for these histories: give a larger one")
+    inverse = np.triu(upper) + np.triu(upper, 1).T
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
     return weights.astype(np.float32)
