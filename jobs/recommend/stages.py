@@ -20,6 +20,8 @@ from jobs.training.options import Acceleration
 from jobs.training.record import Record
 from jobs.training.task import Plan, Task
 
+_OF = "stage.txt"  # which training the rest of the checkpoint is of
+
 
 class Stages:
     """`fit` as jobs.training.engine.fit, by names; a stage that an earlier attempt finished is taken as it was."""
@@ -29,12 +31,10 @@ class Stages:
         self._done: dict[str, engine.Fitted] = {}
 
     def fit(self, name: str, task: Task, plan: Plan) -> engine.Fitted:
-        fitted = self._finished(name, task) or engine.fit(task, plan, self._options, self._device, self._seen_by(name))
+        ctx = cast(Context, _Stage(self._ctx, name, self._keep)) if self._ctx is not None else None
+        fitted = self._finished(name, task) or engine.fit(task, plan, self._options, self._device, ctx)
         self._done[name] = fitted
         return fitted
-
-    def _seen_by(self, name: str) -> Context | None:
-        return cast(Context, _Stage(self._ctx, self._keep)) if self._ctx is not None and self._done else self._ctx
 
     def _keep(self, folder: Path) -> None:
         for name, fitted in self._done.items():
@@ -56,14 +56,19 @@ class Stages:
 
 
 class _Stage:
-    """A job's context whose checkpoints take the earlier stages along."""
+    """A job's context as one stage sees it: its own checkpoints, which take the earlier stages along."""
 
-    def __init__(self, ctx: Context, keep: Callable[[Path], None]) -> None:
-        self._ctx, self._keep = ctx, keep
+    def __init__(self, ctx: Context, name: str, keep: Callable[[Path], None]) -> None:
+        self._ctx, self._name, self._keep = ctx, name, keep
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ctx, name)
 
     def save_checkpoint(self, folder: Path) -> None:
         self._keep(folder)
+        (folder / _OF).write_text(self._name)
         self._ctx.save_checkpoint(folder)
+
+    def load_checkpoint(self) -> Path | None:
+        saved = self._ctx.load_checkpoint()
+        return saved if saved is not None and (saved / _OF).read_text() == self._name else None

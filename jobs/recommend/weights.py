@@ -26,7 +26,8 @@ from jobs.training.memory import Batcher
 ALTERNATIVES = 2048  # a user; all items where there are no more
 _USERS = 10_000  # at most
 _BATCH = 256
-_STEPS, _NEAR, _RIDGE = 50, 1e-6, 1e-6  # of Newton's method
+_STEPS, _NEAR = 50, 1e-6  # of Newton's method
+_RIDGE = 1e-4  # so that weights stay finite where every user's choice is foreseen
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class _Choices:
         step = torch.zeros(len(names))
         for _ in range(_STEPS):
             logits = torch.tensordot(weights, scores, dims=1).masked_fill_(self._closed, -torch.inf)  # (U, C)
-            loss = float((logits.logsumexp(dim=1) - logits[:, 0]).mean())
+            loss = float((logits.logsumexp(dim=1) - logits[:, 0]).mean() + _RIDGE / 2 * weights.square().sum())
             if loss > last:
                 step /= 2  # too far
                 weights = weights + step
@@ -117,7 +118,7 @@ class _Choices:
             last = loss
             chance = logits.softmax(dim=1)
             mean = torch.einsum("puc,uc->pu", scores, chance)
-            slope = (mean - scores[:, :, 0]).mean(dim=1)
+            slope = (mean - scores[:, :, 0]).mean(dim=1) + _RIDGE * weights
             weighted = (scores * chance.sqrt()).flatten(1)
             curve = (weighted @ weighted.T - mean @ mean.T) / len(logits)  # (P, P)
             step = torch.linalg.solve(curve + _RIDGE * torch.eye(len(names)), slope)

@@ -85,9 +85,13 @@ def test_a_model_of_other_data_does_not_replace_the_one_in_use_by_itself(
     assert versions() == [(1, True), (2, False)]
 
 
-@pytest.mark.parametrize("model", ["sasrec", "bert4rec"])
-def test_both_models_train(imported: dict[str, Any], events: Path, model: str) -> None:
-    assert run(train, data=str(events), model=model, preset="quick")["version"] == 1
+@pytest.mark.parametrize("model", ["bert4rec", "blend"])
+def test_other_models_train_and_recommend(imported: dict[str, Any], events: Path, model: str) -> None:
+    trained = run(train, data=str(events), model=model, preset="quick")
+
+    loaded = load_model(store().fetch(trained["artifact"]))
+    assert ("blend" in loaded.manifest) == (model == "blend")
+    assert run(pretrain_user, username="u0", top_k=5)["recommendations"] == 5
 
 
 class Killed(BaseException):
