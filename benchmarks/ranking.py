@@ -1,52 +1,53 @@
-"""Ranking on MovieLens-100K's test items, full ranking, seen items filtered: the neural models against the baselines.
+"""Ranking on MovieLens-100K's frozen split: networks, blends and baselines, by the code of recommend.evaluate.
 
-All models know the same when the test item is ranked; the baselines are also fitted on the validation item, which the
-neural ones use to stop. Last line: {"models": {name: {"ndcg@10": …, "hit@10": …, "train_s": …}}}.
+Full ranking, seen items filtered, unless a protocol is named; means over the seeds; validation chooses, and the losses
+are shown too. Last line: {"models": {name: {"ndcg@10": …, "hit@10": …, "train_s": …, "interval": [low, high],
+"seeds": [...], …}}, "pairs": [...], "chosen": …, …}.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the workers, see workers.process.threads; before torch
 
-from jobs.recommend import data, evaluate, fit
-from jobs.recommend.baselines import BASELINES, Scorer
-from jobs.recommend.histories import leave_one_out
-
-RECIPES = {
-    "sasrec": fit.Recipe(),
-    "bert4rec": fit.Recipe(architecture="bert4rec", epochs=20, patience=6),
-}
-COLUMNS = ("ndcg@10", "hit@10", "mrr", "ndcg@10 sampled100", "hit@10 sampled100")
+from jobs.recommend import contest, data, frozen
+from jobs.recommend.contest_page import Page
 
 
 def main() -> None:
-    split = leave_one_out(data.load(data.ML_100K).histories)
-    known = split.before_test()
-    rows: dict[str, dict[str, float]] = {}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=42, help="the first")
+    parser.add_argument("--models", nargs="+", choices=contest.NAMES, default=list(contest.NAMES))
+    parser.add_argument("--quick", action="store_true", help="small networks and two epochs")
+    parser.add_argument("--data", default=data.ML_100K, help="or a file with the columns user, item, timestamp")
+    parser.add_argument("--out", type=Path, help="folder for report.json, report.md and index.html")
+    given = parser.parse_args()
 
-    def measure(name: str, scorer: Scorer, begin: float) -> None:
-        train_s = time.perf_counter() - begin
-        rows[name] = evaluate.on_test(scorer, split) | {"train_s": round(train_s, 2)}
+    begin = time.perf_counter()
+    loaded = data.load(given.data)
+    split, said = frozen.split_of(loaded.histories, loaded.name)
+    contestants = contest.Contestants(split, quick=given.quick)
+    seeds = range(given.seed, given.seed + given.seeds)
 
-    for name, make in BASELINES.items():
-        begin = time.perf_counter()
-        measure(name, make(known), begin)
-    for name, recipe in RECIPES.items():
-        begin = time.perf_counter()
-        print(f"training {name}, {recipe.epochs} epochs at most …", file=sys.stderr)
-        measure(name, evaluate.scorer(fit.fit(split, recipe).model), begin)
+    def tell(done: int, total: int, name: str) -> None:
+        print(f"{time.perf_counter() - begin:6.0f} s, {done + 1} of {total}: {name}", file=sys.stderr)
 
-    print(f"{'':12}" + "".join(f"{column:>20}" for column in (*COLUMNS, "train_s")))
-    for name, row in rows.items():
-        values = "".join(f"{row[column]:20.4f}" for column in COLUMNS)
-        print(f"{name:12}{values}{row['train_s']:20.1f}")
-    keep = ("ndcg@10", "hit@10", "train_s")
-    print(json.dumps({"models": {name: {key: round(row[key], 4) for key in keep} for name, row in rows.items()}}))
+    held = contest.hold(contestants, given.models, seeds, tell)
+    facts = {"split": said, "split_sha256": frozen.freeze(split).sha256, "seeds": f"{seeds[0]} to {seeds[-1]}"}
+    page = Page(f"Recommenders on {loaded.name}", held, facts, held.pairs())
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        page.write(given.out)
+    print(page.markdown())
+    kept = {name: page.json()[name] for name in ("models", "pairs", "verdict", "left_out")}
+    print(json.dumps(kept | {"chosen": held.chosen.name, **facts, "seconds": round(time.perf_counter() - begin, 1)}))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from db.edit import EditPair
-from jobs.edit import page, plots
+from jobs.edit import page
 from jobs.edit.paired import SHOWN
 from jobs.edit.text import between, number
 from jobs.training import html
 from jobs.training.html import bullets
+from jobs.training.plots import intervals
 from jobs.training.summary import table
 
 COLUMNS = ("category", "pairs", "first", "second", "difference", "95 % interval", "better", "worse", "only one scored")
@@ -62,7 +63,7 @@ def render(
         warnings="".join(f'<p class="note error">{escape(each)}</p>' for each in warnings(data)),
         table=html.table(COLUMNS, rows(data), [each["beyond_chance"] for each in data["categories"].values()]),
         legend=escape(legend(data)),
-        plot=plots.intervals(shown, f"difference: {low_high[1]['name']} - {low_high[0]['name']}", zero=True),
+        plot=intervals(shown, f"difference: {low_high[1]['name']} - {low_high[0]['name']}", zero=True),
         changed="".join(_pair(one, two, before, after) for one, two in most) or "<p>No score changed.</p>",
         counted=f"The {len(most)} largest changes" if len(most) == SHOWN else f"{len(most)} scores changed",
     )

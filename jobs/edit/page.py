@@ -13,6 +13,7 @@ from jobs.edit import plots, text
 from jobs.edit.gallery import FAILURES, SHOWN, SIDE
 from jobs.training import html
 from jobs.training.html import bullets, table
+from jobs.training.plots import intervals
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 STYLE = html.STYLE + Path(__file__).with_name("page.css").read_text()
@@ -60,7 +61,7 @@ def _plots(data: Mapping[str, Any], scores: Mapping[str, Sequence[float]]) -> st
     drawn = []
     if found:
         means = {name: (each["mean"], each["mean_interval_95"]) for name, each in found.items()}
-        drawn.append(_figure("Means", plots.intervals(dict(list(means.items())[:_PLOTS]), "mean score")))
+        drawn.append(_figure("Means", intervals(dict(list(means.items())[:_PLOTS]), "mean score")))
     low, high = data["scale"]
     for name in list(found)[:_PLOTS]:
         drawn.append(_figure(name, plots.distribution(name, scores[name], found[name], (low, high))))

@@ -1,14 +1,28 @@
 """The parameters of the recommender's jobs."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, JsonValue, model_validator
 
+from broker.errors import InvalidParams
 from broker.job import Params
+from broker.params import parse
 from jobs.training.options import Acceleration
 
 Share = Annotated[float, Field(ge=0, le=1)]
 TopK = Annotated[int, Field(ge=1, le=1000)]
+RankerName = Literal[
+    "popularity",
+    "item-knn",
+    "bpr",
+    "ease",
+    "recent-ease",
+    "transitions",
+    "sasrec",
+    "bert4rec",
+    "blend",
+    "blend-bert4rec",
+]
 AnilistStatus = Literal["completed", "current", "repeating", "paused", "dropped", "planning"]
 ItemIds = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=20_000)]
 DATA = (
@@ -83,6 +97,19 @@ class Train(Source, Acceleration):
     rate: float | None = Field(None, gt=0, lt=1, description="Learning rate.")
     batch: int | None = Field(None, ge=1, le=65536)
     seed: int = Field(42, ge=0, lt=2**31)
+
+
+class Evaluate(Source, Acceleration):
+    """Fit recommenders on one split, choose by validation, measure on test once: a table, and who beats whom."""
+
+    data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')
+    models: list[RankerName] = Field(list(get_args(RankerName)), min_length=1, description="Which to measure.")
+    preset: Literal["default", "quick"] = Field("default", description="quick: small networks, two epochs.")
+    seed: int = Field(42, ge=0, lt=2**31 - 100, description="The first seed.")
+    seeds: int = Field(3, ge=1, le=100, description="How many, of whatever draws numbers.")
+    users: int = Field(20_000, ge=2, description="Users at most that are measured, drawn once where there are more.")
+    split: str | None = Field(None, description="A frozen split: split.csv of another evaluation's report.")
+    in_use: bool = Field(False, description="Measure the registered model in use, too.")
 
 
 class Policy(Params):
@@ -172,9 +199,21 @@ class PretrainAll(Params):
 
 
 class Refresh(Params):
-    """Train on the histories as they are now, then pre-compute all users anew."""
+    """The weekly loop: import, train, compute everyone's list under the new model, and take it into use if no worse."""
 
-    model: Literal["sasrec", "bert4rec"] = "sasrec"
+    source: ImportData | None = Field(None, description="New interactions to import first; none: as histories are now.")
+    model: Literal["sasrec", "bert4rec", "blend"] = "sasrec"
     preset: Literal["default", "quick"] = "default"
+    training: dict[str, JsonValue] = Field({}, description="Further parameters of recommend.train.")
     top_k: TopK = 100
-    chunk: int = Field(512, ge=1, le=10_000)
+    chunk: int = Field(512, ge=1, le=10_000, description="Users a batch job.")
+
+    @model_validator(mode="after")
+    def _trainable(self) -> "Refresh":
+        if fixed := sorted({"data", "promote", "model", "preset"} & self.training.keys()):
+            raise ValueError(f"training={', '.join(fixed)} is the loop's own: leave it out")
+        try:
+            parse("training", Train, (), self.training)
+        except InvalidParams as error:
+            raise ValueError(str(error)) from None
+        return self

@@ -49,10 +49,10 @@ def judge(ctx: Context, ranker: Ranker, split: Split, over: Model | None) -> Jud
     counts = evaluate.measure(Transitions.fit(split.train), split.train, split.validation, batcher=sizes)
     metrics = {"transitions": _compared(new, counts)}
     remark = _remark(new, counts)
-    if over is None or (loaded := _load(ctx, over)) is None:  # one that cannot be loaded serves nobody
+    if over is None or (loaded := load(ctx, over)) is None:  # one that cannot be loaded serves nobody
         return Judged(metrics, None, remark)
     known = float(np.mean([item in loaded.index for item in split.train.items]))
-    old = evaluate.measure(_translated(loaded, split.train, sizes), split.train, split.validation)
+    old = evaluate.measure(translated(loaded, split.train, sizes), split.train, split.validation)
     metrics["in_use"] = _compared(new, old) | {"known_items": round(known, 4)}
     return Judged(metrics, _objection(over.version, known, old, evaluate.compare(new, old)), remark)
 
@@ -87,7 +87,7 @@ def _compared(new: Measured, other: Measured) -> dict[str, float]:
     return other.summary() | {"difference": less.mean, "difference_low": less.low, "difference_high": less.high}
 
 
-def _load(ctx: Context, over: Model) -> artifact.Loaded | None:
+def load(ctx: Context, over: Model) -> artifact.Loaded | None:
     try:
         return artifact.load_model(ctx.store.fetch(over.artifact_digest), resolve(ctx.device))
     except (ArtifactError, ValueError) as error:
@@ -95,7 +95,7 @@ def _load(ctx: Context, over: Model) -> artifact.Loaded | None:
         return None
 
 
-def _translated(loaded: artifact.Loaded, train: Histories, sizes: Sizes) -> Scorer:
+def translated(loaded: artifact.Loaded, train: Histories, sizes: Sizes) -> Scorer:
     """A scorer over the items of `train` of a model with its own vocabulary; what it does not know it ranks last.
 
     What it has counted it counts anew in `train`: it was published with all that was known then, of which some may be

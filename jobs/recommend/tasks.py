@@ -10,6 +10,7 @@ from broker.job import job
 from db.recommend import UserProfile
 from jobs.recommend.cache import unknown
 from jobs.recommend.params import (
+    Evaluate,
     ImportAnilist,
     ImportData,
     PretrainAll,
@@ -58,6 +59,14 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     return train(ctx, params)
 
 
+# Ten attempts: networks that are trained are kept, and one that was being trained goes on from its checkpoint.
+@job("recommend.evaluate", params=Evaluate, queue="gpu", max_attempts=10, time_limit=24 * 3600)
+def evaluate(ctx: Context, params: Evaluate) -> dict[str, Any]:
+    from jobs.recommend.evaluation import evaluate
+
+    return evaluate(ctx, params)
+
+
 # Two submissions for one user are one job only if they ask for the same of the same history.
 @job(
     "recommend.pretrain_user",
@@ -88,9 +97,10 @@ def pretrain_all(ctx: Context, params: PretrainAll) -> dict[str, Any]:
     return pretrain_all(ctx, params)
 
 
-@job("recommend.refresh", params=Refresh, queue="cpu", key="weekly")
+# Ten attempts: each goes on with what the last one's children have done.
+@job("recommend.refresh", params=Refresh, queue="cpu", key="weekly", max_attempts=10)
 def refresh(ctx: Context, params: Refresh) -> dict[str, Any]:
-    from jobs.recommend.everyone import refresh
+    from jobs.recommend.weekly import refresh
 
     return refresh(ctx, params)
 

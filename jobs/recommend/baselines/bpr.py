@@ -33,8 +33,8 @@ class Bpr:
         cls,
         train: Histories,
         dim: int = 64,
-        rate: float = 0.005,
-        decay: float = 0.02,
+        rate: float = 0.01,
+        decay: float = 0.002,
         epochs: int = 100,
         seed: int = 0,
     ) -> Bpr:
@@ -64,7 +64,7 @@ class Bpr:
     def _users(self, histories: Sequence[Array]) -> Tensor:
         rows = [self._known.get(np.asarray(history, dtype=np.int64).tobytes(), -1) for history in histories]
         vectors = self.users[rows]
-        for place in np.flatnonzero(np.array(rows) < 0):
+        for place in np.flatnonzero(np.array(rows) < 0).tolist():
             vectors[place] = self._folded(histories[place])
         return vectors
 

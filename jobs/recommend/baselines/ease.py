@@ -28,7 +28,7 @@ class Ease(ItemToItem):
     kind = "ease"
 
     @classmethod
-    def fit(cls, train: Histories, ridge: float = 500.0) -> Ease:
+    def fit(cls, train: Histories, ridge: float = 100.0) -> Ease:
         return cls(_solved(train.matrix(), ridge))
 
 

@@ -15,7 +15,7 @@ class ItemKnn(ItemToItem):
     kind = "item-knn"
 
     @classmethod
-    def fit(cls, train: Histories, neighbours: int = 100, shrink: float = 10.0) -> ItemKnn:
+    def fit(cls, train: Histories, neighbours: int = 200, shrink: float = 50.0) -> ItemKnn:
         """Cosines shrunk towards zero where few users met both; each item's nearest neighbours only."""
         met = train.matrix()
         of_items = met.T.tocsr()
