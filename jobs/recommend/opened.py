@@ -34,6 +34,7 @@ class Shelf:
         self.genres = tuple(sorted({genre for each in self.facts for genre in each.genres}))
         self.vectors = vectors(loaded)  # (items, d)
         self.unit = unit(self.vectors)
+        self.met: Array | None = None  # (items,) how many users have each, see jobs.recommend.similar
         self._content: Content | None = None
 
     @property

@@ -1,4 +1,10 @@
-"""The items most like one: by the network's vectors, and by what its users go on to, half and half."""
+"""The items most like one: by the network's vectors, and by whose histories they are in together, half and half.
+
+Together: the share of an item's users who have met the one, with the item's own popularity damped, not divided out, as
+count / (users + few)^.8 (Deshpande & Karypis 2004, conditional probability with a power). On MovieLens-100K the ten
+nearest then have more genres in common with an item than by vectors alone (.393 against .368), or with the plain cosine
+of histories (.348), which is for what everybody has seen.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +24,7 @@ from jobs.recommend.policy.mmr import unit
 from jobs.recommend.why import shared
 
 Array = np.ndarray[Any, Any]
+POWER, FEW = 0.8, 10
 
 
 def similar(ctx: Context, params: Similar) -> dict[str, Any]:
@@ -33,9 +40,7 @@ def similar(ctx: Context, params: Similar) -> dict[str, Any]:
         like: list[int] = []
     else:
         own = np.array([item])
-        # What the ranker would show to somebody who has seen only this: a blend counts here who went on to what.
-        after = opened.loaded.ranker.scores([own])[0].float().cpu().numpy()
-        scores = _standard(shelf.unit @ shelf.unit[item], own) + _standard(after, own)
+        scores = _standard(shelf.unit @ shelf.unit[item], own) + _standard(_together(ctx, opened, params.item_id), own)
         features, title, basis, like = shelf.features[item], shelf.titles[item], "model", [item]
     chosen = choose(ctx, shelf, scores, params, params.top_k, without=own, like=like)
     return {
@@ -53,6 +58,24 @@ def similar(ctx: Context, params: Similar) -> dict[str, Any]:
             for each in chosen.tolist()
         ],
     }
+
+
+def _together(ctx: Context, opened: Opened, item_id: str) -> Array:
+    """(items,)"""
+    index, shelf = opened.loaded.index, opened.shelf
+
+    def counts(found: dict[str, int]) -> Array:
+        made = np.zeros(len(shelf.ids))
+        for each, number in found.items():
+            if (place := index.get(each)) is not None:
+                made[place] = number
+        return made
+
+    with ctx.session() as session:
+        both = counts(catalogue.met(session, item_id))
+        if shelf.met is None:  # of all, once a model
+            shelf.met = counts(catalogue.met(session))
+    return np.asarray(both / (shelf.met + FEW) ** POWER)
 
 
 def _shared(one: Features, other: Features) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from jobs.recommend.features import Counts, Features, values
 
 SHOWN = 5
+_WHEN = ("decade", "year")
 _RARE = 2  # a value that the user met once says nothing
 
 
@@ -32,7 +33,7 @@ class Shared:
 
 
 def shared(item: Features, profile: Counts, of: int, shown: int = SHOWN) -> list[Shared]:
-    """The most frequent values that item and profile have in common, the most frequent first.
+    """The most frequent values that item and profile have in common, the most frequent first, and years behind all.
 
     profile: counts over the user's history (`user_profile.features`); of: how many items that history has.
     """
@@ -41,7 +42,7 @@ def shared(item: Features, profile: Counts, of: int, shown: int = SHOWN) -> list
         for name, value in values(item)
         if (number := profile.get(name, {}).get(value, 0)) >= min(_RARE, of)
     ]
-    return sorted(found, key=lambda each: (-each.count, each.feature, each.value))[:shown]
+    return sorted(found, key=lambda each: (each.feature in _WHEN, -each.count, each.feature, each.value))[:shown]
 
 
 def sentence(found: Sequence[Shared]) -> str:
