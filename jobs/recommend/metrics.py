@@ -47,7 +47,7 @@ def draw(
     seen (users, items) bool. Uniform, or in proportion to `popularity` (items,), by the Gumbel-top-k trick (Kool et al.
     2019): the k greatest of log-weight + Gumbel noise are k draws without replacement.
     """
-    keys = random.gumbel(size=seen.shape)
+    keys: Array = np.asarray(random.gumbel(size=seen.shape))
     if popularity is not None:
         with np.errstate(divide="ignore"):
             keys += np.log(popularity)
