@@ -48,7 +48,7 @@ def tick(*, rescue: bool = True, up_for_s: float | None = None) -> Tick:
         ready = barrier.ready(connection)
         unfollowed = barrier.unfollowed(connection)
     for each in rescued:
-        log.warning("lease_lost", job_id=str(each.id), state=each.state)
+        log.warning("lease_lost", job_id=str(each.id), kind=each.kind, attempt=each.attempt, state=each.state)
     canvas.settled(rescued)
     canvas.settled(expired)
     _each(canvas.follow_up, unfollowed)

@@ -9,7 +9,7 @@ GRISTMILL_BROKER_URL takes one of
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 import redis
@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     affinity_jobs: int = Field(100, ge=1)  # how long a worker stays on one queue while another waits
     affinity_seconds: float = Field(300, gt=0)
     stop_grace_seconds: float = Field(8, ge=0)  # from SIGTERM to giving a running job back; Docker waits 10 s
+    log: Literal["text", "json"] = "text"
 
 
 class Sentinels:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db.ledger import BACK_SET, CLAIMED, Claimed, Executor, Lost, encode, fail_set
+from db.ledger import BACK_SET, CLAIMED, LOST, Claimed, Executor, Lost, encode, fail_set
 
 # First what is held back in the leader's own lane: nobody gets a message of it, and an owner's turn is spent on that
 # owner's jobs. Then, if there is room, whoever's is due.
@@ -34,7 +34,7 @@ _JOIN = text(f"""
 # The names are no columns of job: the statements need no others.
 _ROWS = """json_to_recordset(CAST(:rows AS json)) AS r(
         job_id uuid, fence integer, outcome jsonb, permanent boolean)"""
-_SETTLED = "RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas"
+_SETTLED = f"RETURNING {LOST}"
 
 # Nobody told a mate that it was to be cancelled: what it did is dropped here.
 _SUCCEED = text(f"""

@@ -119,6 +119,8 @@ class Lost:
     state: str
     group_id: UUID | None
     has_canvas: bool
+    kind: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class Held:
     attempt: int
     cancel_requested_s: float | None  # so many seconds ago
     leader_id: UUID | None  # the job whose process runs it in a batch
+    kind: str
 
 
 def _lane(queue: str, owner: str | None, batch: str | None, priority: int) -> Lane | None:
@@ -163,6 +166,8 @@ _SUBMIT = text("""
 _LIVE_WITH_KEY = text("""
     SELECT key, id FROM job WHERE key = ANY(:keys) AND state IN ('PENDING', 'STARTED', 'RETRY')""")
 
+LOST = "id, state, group_id, canvas IS NOT NULL AS has_canvas, kind, attempt"
+
 CLAIMED = """id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas,
     queue, owner, batch, priority, attempt - spared = 1 AND max_attempts > 1 AS may_join"""
 
@@ -180,7 +185,7 @@ _RENEW = text("""
     WHERE id IN (SELECT id FROM job
                  WHERE (id = ANY(:ids) OR leader_id = ANY(:ids)) AND worker = :worker AND state = 'STARTED'
                  FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING id, attempt, CAST(extract(epoch FROM now() - cancel_requested_at) AS float8), leader_id""")
+    RETURNING id, attempt, CAST(extract(epoch FROM now() - cancel_requested_at) AS float8), leader_id, kind""")
 
 _PROGRESS = text("""
     UPDATE job SET progress = CAST(:progress AS jsonb) WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
@@ -233,7 +238,7 @@ _FAIL = text(f"""
 _LOSE = text(f"""
     UPDATE job {fail_set()}
     WHERE (id = :id AND leader_id IS NULL OR leader_id = :id) AND worker = :worker AND state = 'STARTED'
-    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+    RETURNING {LOST}""")
 
 _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', \
 'the lease of worker ' || coalesce(worker, '?') || ' ran out: the worker or its machine was lost', \
@@ -245,7 +250,7 @@ _RESCUE = text(f"""
     WHERE id IN (SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
                  AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)
                  ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
-    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+    RETURNING {LOST}""")
 
 # A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE.
 _REFUSE = text(f"""
@@ -273,19 +278,19 @@ _HAND_OVER = text(f"""
     UPDATE job {BACK_SET}
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED' AND cancel_requested_at IS NULL""")
 
-_REVOKE = text("""
+_REVOKE = text(f"""
     UPDATE job SET state = 'REVOKED', finished_at = now(), lease_until = NULL
     WHERE id = :id AND state = 'STARTED' AND cancel_requested_at IS NOT NULL
       AND (CAST(:attempt AS integer) IS NULL OR attempt = :attempt)
-    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+    RETURNING {LOST}""")
 
 # At once when nobody runs it; a running one is asked, and its worker answers at its next progress call.
-_CANCEL = text("""
+_CANCEL = text(f"""
     UPDATE job SET cancel_requested_at = coalesce(cancel_requested_at, now()),
                    state = CASE WHEN state = 'STARTED' THEN state ELSE 'REVOKED' END,
                    finished_at = CASE WHEN state = 'STARTED' THEN NULL ELSE now() END
     WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY', 'STARTED') AND (:running OR state <> 'STARTED')
-    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+    RETURNING {LOST}""")
 
 # A cancelled fan-out takes its children with it.
 _DESCENDANTS = text("""
@@ -296,10 +301,10 @@ _DESCENDANTS = text("""
     SELECT id FROM family""")
 
 # A parent that waits for its children, or a job that was given back, was started in time.
-_EXPIRE = text("""
+_EXPIRE = text(f"""
     UPDATE job SET state = 'REVOKED', finished_at = now()
     WHERE state IN ('PENDING', 'RETRY') AND expires_at < now() AND (state = 'RETRY' OR attempt = 0)
-    RETURNING id, state, group_id, canvas IS NOT NULL AS has_canvas""")
+    RETURNING {LOST}""")
 
 _FORGET = text("""
     UPDATE job SET result = NULL WHERE id = :id AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')""")

@@ -149,7 +149,8 @@ def _settle(
     or_the_relay(lambda: canvas.settled(ended))
     states = {each.id: each.state for each in ended}
     for failure in bad:
-        said = {"job_id": str(failure.job.id), "error": failure.error["type"], "reason": failure.error["message"]}
+        said = {"job_id": str(failure.job.id), "attempt": failure.job.attempt}
+        said |= {"error": failure.error["type"], "reason": failure.error["message"]}
         if states.get(failure.job.id) == "RETRY":
             log.warning("attempt_failed", **said)
         elif states.get(failure.job.id) == "FAILURE":

@@ -6,6 +6,7 @@ events at all. Here it reads from the ledger what moved, when it starts and ever
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from flower.events import Events
 from sqlalchemy.exc import SQLAlchemyError
 from tornado.ioloop import PeriodicCallback
 
+from broker.log import handle
 from db.engine import autocommit
 from db.recent import Moved, moved
 from db.settings import SettingsError, redact
@@ -103,5 +105,6 @@ def events(job: Moved) -> Iterator[dict[str, Any]]:
 
 if __name__ == "__main__":
     flower.app.Events = LedgerEvents
+    handle(logging.getLogger())  # or Flower's own would say things its own way
     sys.argv[1:] = ["--quiet", "--app=broker.app", "flower", *sys.argv[1:]]
     celery()

@@ -101,7 +101,8 @@ class Keeper:
         pid = self._active().get(leader_id)
         revoked: list[Lost] = []
         for job_id, job in late.items():
-            log.warning("cancelled_by_force", job_id=str(job_id), pid=pid if kill else None)
+            which = {"job_id": str(job_id), "kind": job.kind, "attempt": job.attempt}
+            log.warning("cancelled_by_force", **which, pid=pid if kill else None)
             with autocommit() as connection:
                 revoked += ledger.revoke(connection, job_id, job.attempt)
         if kill and revoked and pid is not None and self._active().get(leader_id) == pid:

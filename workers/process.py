@@ -1,14 +1,16 @@
 """What the Procfile's processes are: the Celery command lines of workers, beat and Flower, and their environment."""
 
-import errno
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from pathlib import Path
 from typing import NoReturn
 
+from broker.address import LOOPBACK
+from broker.address import address_file as address_file
+from broker.address import announce as announce
+from broker.address import free_port as free_port
+from broker.address import tell as tell
 from broker.errors import summary
 from broker.settings import redis_url
 from db.settings import CLONE, SettingsError, redact, settings
@@ -18,7 +20,6 @@ from workers.supervisor import Supervisor
 
 CELERY = [sys.executable, "-m", "celery", "-q", "-A", "broker.app"]
 FLOWER_PORT = 5555
-LOOPBACK = "127.0.0.1"
 
 
 def queues_of(kind: str, number: int = 0) -> list[str]:
@@ -173,42 +174,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def announce(name: str, address: str) -> None:
-    """Say where something listens, and keep it for `gristmill up` and doctor."""
-    tell(f"{name}: {address}")
-    file = address_file(settings().home, name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(address)
-
-
-def address_file(home: Path, name: str) -> Path:
-    """Where a running Flower or the metrics leave their address."""
-    return home / "run" / f"{name}.url"
-
-
-def free_port(first: int, host: str = LOOPBACK, tries: int = 50) -> int:
-    """The first port from `first` on that nothing listens on; says so if it is another one."""
-    for port in range(first, min(first + tries, 65536)):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    continue
-                raise SettingsError(f"{host}:{port}: {error.strerror}: give another with --host or --port") from None
-            if port != first:
-                tell(f"port {first} is taken")
-            return port
-    raise SettingsError(f"ports {first} to {first + tries - 1} are all taken: give another with --port")
-
-
-def tell(line: str) -> None:
-    """Say something on the way into another program, whose output is unbuffered by ours."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def become(argv: list[str], env: Mapping[str, str]) -> NoReturn:

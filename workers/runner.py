@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 from celery.exceptions import Ignore, Retry
+from celery.signals import task_postrun
 
 from broker import canvas, dropped
 from broker.backend import describe
@@ -18,6 +19,7 @@ from broker.context import Context
 from broker.errors import Cancelled, HandedOver, InvalidParams, JobError, LeaseLost, Suspended
 from broker.identity import worker_name
 from broker.job import Job, set_runner
+from broker.log import about
 from broker.params import parse
 from broker.settings import settings
 from broker.submit import send_lanes
@@ -46,8 +48,8 @@ def run(task: Job) -> Any:
     mates, more = batch.mates(task, claimed, worker)
     # Their places in Redis are free now for the next of their lanes; of a batch that took all there is none.
     send_lanes({each.lane for each in (claimed, *mates) if each.lane and (more or not each.lane.shared)})
-    with structlog.contextvars.bound_contextvars(job_id=str(job_id), kind=task.name, attempt=claimed.attempt):
-        return _run_batch(task, claimed, mates) if mates else _run(task, claimed)
+    about(job_id=str(job_id), kind=task.name, attempt=claimed.attempt)
+    return _run_batch(task, claimed, mates) if mates else _run(task, claimed)
 
 
 def _drop(task: Job) -> None:
@@ -146,6 +148,12 @@ def _follow(claimed: Claimed) -> None:
     """What waits for this job."""
     if claimed.has_canvas or claimed.group_id is not None:
         or_the_relay(lambda: canvas.after(claimed.id, claimed.group_id, claimed.has_canvas))
+
+
+@task_postrun.connect
+def _ended(**_: Any) -> None:
+    """Celery has said its last about the job."""
+    about()
 
 
 set_runner(run)

@@ -14,6 +14,8 @@ from typing import TextIO
 
 from rich.console import Console
 
+from broker.log import as_json, told
+
 START_SECONDS = 10.0  # one that ends by itself sooner is misconfigured, not unlucky
 PAUSE_SECONDS = 30.0  # the longest before a start; what ran longer than that is not in a row of failures any more
 GRACE_SECONDS = 20.0
@@ -74,6 +76,9 @@ class Supervisor:
 
     def say(self, name: str, line: str, colour: str = "white") -> None:
         """Write one line as that name."""
+        if as_json():
+            self._console.print(told(line, process=name), markup=False)
+            return
         width = max(map(len, self._commands), default=0)
         self._console.print(f"{name:<{width}} | ", style=colour, end="", markup=False)
         self._console.print(line, markup=False)

@@ -36,7 +36,7 @@ class Gristmill:
         own = {name: value for name, value in os.environ.items() if not name.startswith("GRISTMILL_")}
         self.environment = {
             **own, "GRISTMILL_HOME": str(home), "GRISTMILL_JOBS": "tests.jobs", "GRISTMILL_FLOWER_AUTH": LOGIN,
-            "PYTHONPATH": str(ROOT),
+            "GRISTMILL_LOG": "json", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
 
     def __call__(self, *arguments: str) -> str:
@@ -162,6 +162,24 @@ def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmi
 
     metrics = page((gristmill.home / "run" / "metrics.url").read_text())
     assert 'gristmill_jobs_finished_total{kind="tests.add",state="SUCCESS"} 1.0' in metrics
+
+
+def test_every_line_of_the_log_is_json_and_names_the_job_it_is_about(gristmill: Gristmill) -> None:
+    job_id = gristmill.python("""
+import tests.jobs as t
+r = t.fail.delay(until_attempt=2); assert r.get(timeout=30) == 2; print(r.id)""")
+    log = gristmill.home / "log" / "up.log"
+    until(lambda: log.read_text().count(job_id) >= 4)
+
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line]
+    assert {line["process"] for line in lines if "process" in line} >= {"cpu", "gpu", "relay", "beat", "flower"}
+    about = [line for line in lines if line.get("job_id") == job_id]
+    said = [(line["event"].split()[0], line["kind"], line.get("attempt")) for line in about]
+    assert ("attempt_failed", "tests.fail", 1) in said
+    # Celery's, of which the first comes before there is an attempt.
+    assert said[0] == ("Task", "tests.fail", None)
+    assert said[-1] == ("Task", "tests.fail", 2)
+    assert sum(job_id in line for line in log.read_text().splitlines()) == len(about)
 
 
 def test_a_killed_run_is_cleared_away_by_the_next(gristmill: Gristmill) -> None:

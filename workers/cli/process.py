@@ -23,11 +23,12 @@ def up(
 ) -> None:
     """Start everything: embedded servers unless URLs are set, the migrations, every process of the Procfile."""
     import workers.up
+    from broker.log import told
 
     if detach:
         workers.up.detach(say)
         return
-    raise typer.Exit(workers.up.up(say))
+    raise typer.Exit(workers.up.up(lambda line: say(told(line))))
 
 
 @commands.command()
