@@ -30,11 +30,11 @@ _BY_TITLE = text(f"""
     ORDER BY lower(title) <> lower(:part), popularity DESC, item_id LIMIT :limit""")
 
 _MET = text("""
-    SELECT item, count(*) FROM (SELECT item_ids FROM user_profile LIMIT :users) AS some,
-        jsonb_array_elements_text(some.item_ids) AS item GROUP BY item""")
+    SELECT item, count(*) FROM (SELECT item_ids FROM user_profile LIMIT :users) AS profile,
+        jsonb_array_elements_text(profile.item_ids) AS item GROUP BY item""")
 _MET_WITH = text("""
-    SELECT item, count(*) FROM (SELECT item_ids FROM user_profile LIMIT :users) AS some,
-        jsonb_array_elements_text(some.item_ids) AS item WHERE some.item_ids @> to_jsonb(CAST(:with AS text))
+    SELECT item, count(*) FROM (SELECT item_ids FROM user_profile LIMIT :users) AS profile,
+        jsonb_array_elements_text(profile.item_ids) AS item WHERE profile.item_ids @> to_jsonb(CAST(:with AS text))
     GROUP BY item""")
 
 
