@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -37,13 +39,20 @@ def dataset(ctx: Context, params: Source) -> data.Dataset:
 
 
 def from_database(session: Session) -> data.Dataset:
-    stored = session.execute(select(UserProfile.username, UserProfile.item_ids).order_by(UserProfile.username)).all()
-    if not stored:
+    """All histories, some thousand at a time: as texts they take ten times what their numbers do. Raises DataError."""
+    query = select(UserProfile.username, UserProfile.item_ids).order_by(UserProfile.username)
+    place: dict[str, int] = {}  # of an item among those met so far
+    users: list[str] = []
+    met: list[NDArray[np.int64]] = []
+    for username, history in session.execute(query, execution_options={"yield_per": rows.ROWS}):
+        users.append(username)
+        met.append(np.array([place.setdefault(item, len(place)) for item in dict.fromkeys(history)], dtype=np.int64))
+    if not users:
         raise data.DataError("the database holds no histories: import some with recommend.import_data")
-    items = sorted({item for _, history in stored for item in history})
-    index = {item: number for number, item in enumerate(items)}
-    sequences = [[index[item] for item in dict.fromkeys(history)] for _, history in stored]
-    histories = from_sequences(sequences, items, [username for username, _ in stored])
+    items = sorted(place)
+    number = np.empty(len(items), dtype=np.int64)
+    number[[place[item] for item in items]] = np.arange(len(items))
+    histories = from_sequences([number[history] for history in met], items, users)
     titles: dict[str, str] = {}
     features: dict[str, data.Features] = {}
     for item in session.scalars(select(CatalogueItem)):

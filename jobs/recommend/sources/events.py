@@ -55,7 +55,7 @@ def histories(
     if min_rating is not None and columns.rating:
         liked = _ratings(table[columns.rating], columns.rating, name) >= min_rating
         if not liked.any():
-            raise DataError(f"{name} has no rows with a {columns.rating} of {min_rating} or more: lower min_rating")
+            raise DataError(f"{name} has no rows whose {columns.rating!r} is {min_rating} or more: lower min_rating")
         times = times[liked]
         (user, users), (item, items) = _compact(user[liked], users), _compact(item[liked], items)
     order = np.lexsort((times, user))  # stable: equal times keep the order of the table

@@ -20,6 +20,7 @@ class Settings(BaseSettings):
 
     anilist_url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] = "https://graphql.anilist.co"
     anilist_days: float = Field(7, gt=0)  # for which an answer is good
+    anilist_per_minute: float = Field(30, gt=0)  # requests, to begin with; its answers say how many it takes now
     databases: str = Field("{}", repr=False)  # JSON: name -> SQLAlchemy URL
 
     def connections(self) -> dict[str, str]:

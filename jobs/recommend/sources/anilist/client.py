@@ -20,7 +20,6 @@ from broker.errors import GristmillError, JobError, summary
 from db.settings import redact
 from jobs.training.remote import LATER, Later, TooLarge, exchange, patiently, retry_after, trusted
 
-PER_MINUTE = 30  # what AniList serves at its worst; its answers say how many it is now (90 in good times)
 LARGEST = 16 * 2**20  # bytes of an answer
 TIMEOUT_S = 30.0
 RETRIES = 6
