@@ -44,6 +44,10 @@ _ADD_POPULARITY = text("""
 
 _DECAY = text("UPDATE catalogue_item SET popularity = popularity * power(0.5, :half_lives) WHERE popularity <> 0")
 
+_SINCE = text("""
+    SELECT now() - max(finished_at) FROM job
+    WHERE kind = :kind AND state = 'SUCCESS' AND created_at > now() - interval '90 days'""")
+
 
 def append(on: Executor, events: Iterable[tuple[str, str]]) -> int:
     """Append (username, item id) events, oldest first, in one statement; returns how many users' histories grew.
@@ -64,3 +68,8 @@ def add_popularity(on: Executor, added: Mapping[str, float]) -> None:
 def decay_popularity(on: Executor, since: timedelta) -> None:
     """So much time has passed for all items."""
     on.execute(_DECAY, {"half_lives": since / HALF_LIFE})
+
+
+def since_last(on: Executor, kind: str) -> timedelta:
+    """Since a job of this kind last succeeded; nothing if none did."""
+    return on.execute(_SINCE, {"kind": kind}).scalar_one() or timedelta(0)

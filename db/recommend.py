@@ -19,6 +19,7 @@ from db.base import Base
 
 MODEL = "recommend"  # the recommender's name in the registry of models
 FRESH_DAYS = 8.0  # a week until the next refresh, and a day for it to be late: the old lists serve until it ends
+HIT_RATE = 0.8  # of the cache's reads: below it something is wrong with the refresh
 ROWS = 2000  # in one bulk statement: a few megabytes of JSON
 
 Executor = Session | Connection
@@ -176,7 +177,13 @@ _HISTORIES = text("""
         ON c.username = p.username AND c.model_version = :version AND c.state IS NOT NULL
     WHERE p.username = ANY(:usernames)""")
 
-_RENEW = text("UPDATE recommendation_cache SET cached_at = now() WHERE model_version = :version")
+_BEHIND = text(f"""
+    SELECT count(*) FROM user_profile WHERE username NOT IN (
+        SELECT c.username {_FRESH} AND c.model_version = :version)""")
+
+_RENEW = text(f"""
+    UPDATE recommendation_cache SET cached_at = now()
+    WHERE model_version = coalesce(CAST(:version AS integer), {_IN_USE})""")
 
 # One pass over the index: a million names stay where they are, and only the bounds come out.
 _RANGES = text("""
@@ -277,9 +284,16 @@ def histories(on: Executor, usernames: Sequence[str], version: int) -> list[Hist
     return [History(*row) for row in found]
 
 
-def renew(on: Executor, version: int) -> int:
-    """The lists of a version that comes back into use serve at once, however old: they are of no other profile."""
-    return on.execute(_RENEW, {"version": version}).rowcount  # type: ignore[attr-defined]
+def behind(on: Executor, version: int, top_k: int) -> int:
+    """How many users have no fresh list under this version."""
+    values = {"version": version, "top_k": top_k, "fresh_s": FRESH_DAYS * 86400}
+    return int(on.execute(_BEHIND, values).scalar_one())
+
+
+def renew(on: Executor, version: int | None = None) -> None:
+    """Count the lists of this version, or of the one in use, as new: of the same profile and version they are what
+    would be computed. So a version that comes back into use serves at once, and one that stays goes on serving."""
+    on.execute(_RENEW, {"version": version, "model": MODEL})
 
 
 def ranges(on: Executor, users: int) -> list[tuple[str, str, int]]:

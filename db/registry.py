@@ -84,6 +84,14 @@ def promote(session: Session, name: str, version: int) -> bool:
     return True
 
 
+def promote_over(session: Session, name: str, version: int, over: int | None) -> bool:
+    """Put a version into use if `over`, or it, is so now (None: if none is); else nothing changes, and False."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtext('model:' || :name))"), {"name": name})
+    in_use = current(session, name)
+    now = in_use.version if in_use else None
+    return now == version or (now == over and promote(session, name, version))
+
+
 def rollback(session: Session, name: str) -> Model | None:
     """Put the version into use that was so before; None when there is none, and then nothing changes."""
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext('model:' || :name))"), {"name": name})

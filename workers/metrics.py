@@ -26,14 +26,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from broker.queues import PRIORITIES, QUEUES
 from broker.settings import settings as broker_settings
-from db import vitals
+from db import recommend, vitals
 from db.engine import engine
 from db.history import BOUNDS_S, Behind, Sums, Tally
+from db.recommend import Reads
 from db.residency import Event
 from db.settings import SettingsError, redact
 from db.state import FAILURE, FINAL, RETRY, STARTED, WAITING
 from db.vitals import Depth, Running
 from workers.process import announce, free_port
+from workers.settings import settings
 
 log = structlog.get_logger()
 
@@ -41,6 +43,7 @@ PORT = 9464
 ANSWER_S = 8.0  # Prometheus gives up after 10 by default
 STATEMENT_S = 5.0
 SETTLE_S = 5.0  # twice this long each row is read by every scrape
+_READ_DAYS = 1  # yesterday and today: reads are counted by day, and in the morning a day is young
 
 _PRIORITY_NAMES: dict[object, str] = {step: name for name, step in PRIORITIES.items()}
 _LIVE = ("waiting", "held", "later", "suspended", "running")
@@ -71,6 +74,7 @@ class Snapshot:
     depths: list[Depth]
     running: list[Running]
     counted: Counted | None  # None at first, until a long history is added up
+    reads: Reads  # of cached recommendations, as they were counted up to the last flush
 
 
 class LedgerReader:
@@ -114,7 +118,7 @@ class LedgerReader:
         except Behind as behind:
             log.info("counters_left_out", reason=str(behind))
             counted = None
-        return Snapshot(depths, running, counted)
+        return Snapshot(depths, running, counted, recommend.reads(on, _READ_DAYS))
 
     def _read(self) -> tuple[float, Snapshot]:
         began = time.monotonic()
@@ -181,6 +185,7 @@ def families(found: Snapshot) -> Iterator[Metric]:
         yield from _kinds(found.counted.transitions)
         yield _messages(found.counted.dropped)
         yield from _models(found.counted.moves)
+    yield from _recommendations(found.reads)
 
 
 # Series that may rise are there from the beginning, with 0: of one that comes with its first event nobody sees it rise.
@@ -290,6 +295,22 @@ def _models(moves: Sums) -> Iterator[Metric]:
     one = ("event",)
     yield _counter("model_moves", "Models loaded, restored from, offloaded to the host's memory, dropped.", one, counts)
     yield _counter("model_moves_seconds", "The time that this took.", one, seconds)
+
+
+def _recommendations(found: Reads) -> Iterator[Metric]:
+    none: Labels = ()
+    yield _counter("recommendation_cache_hits", "Reads that a fresh list answered.", (), {none: found.hits})
+    yield _counter("recommendation_cache_misses", "Reads that none answered.", (), {none: found.misses})
+    recent, least = found.recent_hits + found.recent_misses, settings()
+    rate = found.recent_hits / recent if recent else 1.0
+    yield _gauge("recommendation_hit_rate", "Of yesterday's and today's reads; 1 of none.", (), {none: rate})
+    low = recent >= least.hit_rate_reads and rate < least.hit_rate_floor
+    yield _gauge(
+        "recommendation_hit_rate_low",
+        "1 if that is below GRISTMILL_HIT_RATE_FLOOR, of enough reads to tell (GRISTMILL_HIT_RATE_READS).",
+        (),
+        {none: int(low)},
+    )
 
 
 def _add(to: dict[Labels, list[float]], key: Labels, values: list[float]) -> None:

@@ -97,7 +97,7 @@ def put(found: Sequence[Mapping[str, Any]], fresh_days: float = FRESH_DAYS) -> N
 
 
 def stats() -> dict[str, Any]:
-    """Hits, misses, hit_rate, inferences, mean_seconds an inference, device and precision of the latest ones."""
+    """Hits, misses, hit_rate, inferences (incremental, rebuilt), mean_seconds of one, latest device and precision."""
     tier.flush_reads()
     with autocommit() as connection:
         found = rows.totals(connection)
@@ -107,6 +107,8 @@ def stats() -> dict[str, Any]:
         "misses": found["misses"],
         "hit_rate": round(found["hits"] / reads, 4) if reads else None,
         "inferences": inferences,
+        "incremental": found["incremental"],
+        "rebuilt": inferences - found["incremental"],
         "mean_seconds": round(found["seconds"] / inferences, 6) if inferences else None,
         "device": found["device"],
         "precision": found["precision"],

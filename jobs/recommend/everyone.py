@@ -1,4 +1,4 @@
-"""All users: a durable fan-out of batches, and the weekly refresh that trains first."""
+"""All users: a durable fan-out of batches."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import json
 import time
 from typing import Any
 
-import structlog
-
 from broker.context import ChildOutcome, Context
 from broker.errors import JobError
 from db import recommend as rows
-from jobs.recommend.intake import DATABASE
-from jobs.recommend.params import PretrainAll, Refresh
-from jobs.recommend.tasks import pretrain_all as pretrain_all_job
-from jobs.recommend.tasks import pretrain_batch, train
+from jobs.recommend.params import PretrainAll
+from jobs.recommend.tasks import pretrain_batch
 
-log = structlog.get_logger()
 _PLAN = "plan.json"
 _COUNTED = ("users", "computed", "incremental", "rebuilt", "popular", "cached", "skipped")
 
@@ -67,20 +62,6 @@ def _plan(ctx: Context, chunk: int) -> dict[str, Any]:
         (folder / _PLAN).write_text(json.dumps(plan))
         ctx.save_checkpoint(folder)
     return plan
-
-
-def refresh(ctx: Context, params: Refresh) -> dict[str, Any]:
-    asked = {"data": DATABASE, "model": params.model, "preset": params.preset}
-    (trained,) = ctx.fan_out(train, [asked])
-    if trained.state != "SUCCESS":
-        # the model in use still serves, and lists age whether or not there is a newer one
-        log.warning("refresh_goes_on_with_the_model_in_use", reason=_said(trained))
-    everyone = {"force": True, "top_k": params.top_k, "chunk": params.chunk}
-    (computed,) = ctx.fan_out(pretrain_all_job, [everyone])
-    for outcome in (computed, trained):
-        if outcome.state != "SUCCESS":
-            raise JobError(f"the refresh is incomplete: {_said(outcome)}")
-    return {"train": trained.result, "pretrain": computed.result}
 
 
 def _said(outcome: ChildOutcome) -> str:

@@ -96,7 +96,30 @@ class Train(Source, Acceleration):
     dropout: float | None = Field(None, ge=0, lt=1)
     rate: float | None = Field(None, gt=0, lt=1, description="Learning rate.")
     batch: int | None = Field(None, ge=1, le=65536)
+    loss: Literal["auto", "full", "sampled", "gbce"] | None = Field(
+        None, description="Softmax over all items, over a sample, or gBCE (gSASRec); auto: full where it fits."
+    )
+    negatives: int | None = Field(None, ge=1, le=2**20, description="Items drawn each step, for sampled and gbce.")
+    calibration: float | None = Field(None, ge=0, le=1, description="t of gBCE: 0 is plain BCE.")
+    smoothing: float | None = Field(None, ge=0, lt=1, description="Label smoothing, of the two softmaxes.")
+    ahead: int | None = Field(None, ge=1, le=50, description="SASRec: how many next items are (soft) targets.")
+    fading: float | None = Field(None, gt=0, le=1, description="Weight of each of them against the one before.")
+    crop: Share | None = Field(None, description="Chance that a history is cropped, each epoch (CL4SRec).")
+    reorder: Share | None = Field(None, description="Chance that a stretch of a history is shuffled.")
+    blank: Share | None = Field(None, description="SASRec: chance that items of a window are masked.")
+    curriculum: int | None = Field(None, ge=0, le=1000, description="Epochs until the longest histories take part.")
+    recent: int | None = Field(None, ge=0, le=1000, description="BERT4Rec: then so many epochs of last items alone.")
     seed: int = Field(42, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _of_this_model(self) -> "Train":
+        others = {"bert4rec": ("ahead", "fading", "blank"), "sasrec": ("recent",)}.get(self.model, ())
+        for name in others:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}={getattr(self, name)} is not for model={self.model}: leave it out")
+        if self.second and self.model != "blend":
+            raise ValueError(f"second=true is for model=blend, not {self.model}: leave it out")
+        return self
 
 
 class Evaluate(Source, Acceleration):

@@ -9,7 +9,7 @@ from db import ledger, read
 from db.engine import autocommit, session
 from db.job import Job as Row
 from db.recommend import RecommendationCache, UserProfile
-from jobs.recommend.tasks import pretrain_all, pretrain_batch, pretrain_user, refresh
+from jobs.recommend.tasks import pretrain_all, pretrain_batch, pretrain_user
 from tests.integration.recommend.conftest import USERS
 from tests.integration.recommend.running import claim, drain, once, run
 from workers.context import RunContext
@@ -122,15 +122,6 @@ def test_users_who_come_while_all_are_computed_do_not_disturb_the_fan_out() -> N
     with session() as opened:
         row = opened.get_one(Row, claimed.id)
     assert (row.state, row.result["users"]) == ("SUCCESS", USERS)
-
-
-def test_the_refresh_trains_and_computes_everyone_anew() -> None:
-    run(pretrain_all)
-
-    result = run(refresh, preset="quick")
-
-    assert result["train"]["version"] == 2
-    assert result["pretrain"]["computed"] == USERS
 
 
 def test_a_list_of_a_profile_that_changed_meanwhile_is_not_stored() -> None:
