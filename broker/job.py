@@ -113,10 +113,24 @@ class Job(Task):
         Raises InvalidParams for bad parameters, TypeError for other options, Unavailable when Postgres is away.
         """
         options = {**self._get_exec_options(), **options}
-        params = parse(self.name, self.params_model, args or (), kwargs or {})
-        self._run_check([params], session)
-        (standing,) = submit([self._from_options(params, task_id, options)], session)
+        (standing,) = submit([self.draft(kwargs or {}, args or (), task_id, session, **options)], session)
         return self.AsyncResult(str(standing))
+
+    def draft(
+        self,
+        kwargs: Mapping[str, Any],
+        args: Sequence[Any] = (),
+        task_id: str | None = None,
+        session: Session | None = None,
+        **options: Any,
+    ) -> NewJob:
+        """What `apply_async` would record, checked; nothing is recorded, so that many can go to `submit` together.
+
+        Raises what `apply_async` does.
+        """
+        params = parse(self.name, self.params_model, args, kwargs)
+        self._run_check([params], session)
+        return self._from_options(params, task_id, options)
 
     def new(self, params: BaseModel, *, priority: str | int | None = None, **fields: Any) -> NewJob:
         """The row that a submission of this job records."""

@@ -110,6 +110,10 @@ _LIST = text(f"""
       AND (CAST(:kind AS varchar) IS NULL OR kind = :kind)
       AND (CAST(:queue AS varchar) IS NULL OR queue = :queue)
       AND (CAST(:owner AS varchar) IS NULL OR owner = :owner)
+      AND (CAST(:parent AS uuid) IS NULL
+           OR group_id IN (SELECT group_id FROM barrier WHERE parent_id = CAST(:parent AS uuid)))
+      AND (CAST(:last_at AS timestamptz) IS NULL OR created_at < CAST(:last_at AS timestamptz)
+           OR (created_at = CAST(:last_at AS timestamptz) AND id > CAST(:last_id AS uuid)))
     ORDER BY created_at DESC, id LIMIT :limit""")
 
 _DETAIL = text(f"""
@@ -156,10 +160,12 @@ _TITLES = text("SELECT item_id, title FROM catalogue_item WHERE item_id = ANY(:i
 
 def list_jobs(
     on: Reader, *, state: str | None = None, kind: str | None = None, queue: str | None = None,
-    owner: str | None = None, limit: int = 20,
+    owner: str | None = None, parent: UUID | None = None, after: tuple[datetime, UUID] | None = None, limit: int = 20,
 ) -> list[JobRow]:  # fmt: skip
-    """The newest jobs that match."""
-    rows = on.execute(_LIST, {"state": state, "kind": kind, "queue": queue, "owner": owner, "limit": limit})
+    """The newest that match. parent: of whose fan-out they are; after: `created_at` and id of a page's last row."""
+    last_at, last_id = after or (None, None)
+    matching = {"state": state, "kind": kind, "queue": queue, "owner": owner, "parent": parent}
+    rows = on.execute(_LIST, {**matching, "last_at": last_at, "last_id": last_id, "limit": limit})
     return [JobRow(**row) for row in rows.mappings()]
 
 

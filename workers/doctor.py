@@ -51,7 +51,7 @@ def diagnose() -> list[Check]:
     ):
         lacking = " and ".join(need.name for need in needs if not need.ok)
         checks.append(Check(name, None, f"not looked at without {lacking}") if lacking else _guarded(name, look))
-    return checks + [check for name in ("flower", "metrics") if (check := _address(name))]
+    return checks + [check for name in ("flower", "metrics", "web") if (check := _address(name))]
 
 
 def as_data(checks: list[Check]) -> dict[str, Any]:

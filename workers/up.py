@@ -26,6 +26,7 @@ from workers.supervisor import Supervisor, command_line
 
 TAG = "GRISTMILL_RUN"  # in the environment of all that a run started, its descendants included
 WATCH_SECONDS = 5.0
+EXTRAS = {"flower": "flower", "web": "fastapi"}  # what a process needs that not everybody installs
 LINE = re.compile(r"^([A-Za-z0-9_-]+):\s*(\S.*)$")
 
 
@@ -49,8 +50,8 @@ def up(say: Callable[[str], None]) -> int:
             start_servers(say)
             supervisor = Supervisor()
             for name, line in procfile().items():
-                if name == "flower" and find_spec("flower") is None:
-                    say("flower is left out: it is not installed (pip install 'gristmill[flower]')")
+                if (needed := EXTRAS.get(name)) and find_spec(needed) is None:
+                    say(f"{name} is left out: it is not installed (pip install 'gristmill[{name}]')")
                     continue
                 supervisor.add(name, command_line(line), {TAG: run})
             return supervisor.run(tick=_Watch(say))
@@ -62,7 +63,7 @@ def up(say: Callable[[str], None]) -> int:
 
 
 def _forget_addresses(home: Path) -> None:
-    for name in ("flower", "metrics"):
+    for name in ("flower", "metrics", "web"):
         address_file(home, name).unlink(missing_ok=True)
 
 

@@ -6,10 +6,12 @@ import db.artifact
 import db.batch_limit
 import db.dropped
 import db.edit
+import db.idempotency
 import db.job
 import db.recommend
 import db.residency
-import db.source_page  # noqa: F401
+import db.source_page
+import db.token  # noqa: F401
 from db.base import Base
 from db.engine import engine
 

@@ -53,6 +53,7 @@ def test_there_are_declarations_to_look_at() -> None:
         "jobs.edit.settings",
         "jobs.text.source",
         "jobs.training.options",
+        "web.app",
         "workers.runner",
         "workers.lease",
         *DECLARATIONS,

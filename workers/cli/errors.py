@@ -19,10 +19,11 @@ def explain(error: Exception) -> tuple[str, int] | None:
     from db.place import ServerError
     from db.read import NotFound
     from db.settings import SettingsError, redact
+    from db.token import TokenError
 
     if isinstance(error, TyperException):
         return _usage(error), error.exit_code
-    if isinstance(error, InvalidParams | UnknownJob | NotFound | SettingsError):
+    if isinstance(error, InvalidParams | UnknownJob | NotFound | SettingsError | TokenError):
         return _first(error), USAGE
     if isinstance(error, ModuleNotFoundError) and (named := os.environ.get("GRISTMILL_JOBS")):
         return f"GRISTMILL_JOBS={named}: {error.msg}: put its folder on PYTHONPATH, or correct the name", USAGE

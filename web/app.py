@@ -1,0 +1,59 @@
+"""The web door's application: `create(settings())` is what any ASGI server serves."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from db.engine import dispose
+from web import openapi, problems
+from web.feed import Feed
+from web.gather import Gather
+from web.limits import Guard, Rates
+from web.routes import events, health, jobs, kinds
+from web.settings import Settings, listed
+from web.tokens import Known
+
+# Statements that wait for Postgres: more threads than this only wait for each other and for its connections.
+THREADS = 16
+API = "/api/v1"
+_ABOUT = """Submit jobs, watch them and read their results. Errors are application/problem+json (RFC 9457) with a
+stable `code`. The parameters of each kind of job are in the schemas named `Submission.<kind>`."""
+
+
+def create(settings: Settings) -> FastAPI:
+    """The application. Raises SettingsError for settings that would leave the door open."""
+    settings.checked()
+    app = FastAPI(
+        title="Gristmill", version="1", description=_ABOUT, lifespan=_running, responses=problems.ANYWHERE,
+        openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
+    )  # fmt: skip
+    app.state.settings = settings
+    app.state.tokens, app.state.rates = Known(), Rates(settings.web_rate)
+    app.state.feed, app.state.gather = Feed(), Gather()
+    problems.install(app)
+    for each in (kinds, jobs, events):
+        app.include_router(each.router, prefix=API)
+    app.include_router(health.router)
+    openapi.install(app)
+    if origins := listed(settings.web_origins):
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After"],
+        )  # fmt: skip
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    app.state.feed.start()
+    try:
+        yield
+    finally:
+        await app.state.feed.stop()
+        dispose()

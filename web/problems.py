@@ -1,0 +1,160 @@
+"""What goes wrong, as RFC 9457 says it: one form for every error, from the exceptions that there are.
+
+The `code` is stable; the `detail` names the value and the remedy. Of what nobody expected, nothing leaves but a number
+by which the log names it.
+"""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from pydantic_core import to_json
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from broker.errors import GristmillError, InvalidParams, Unavailable, UnknownJob
+from broker.limits import cut, shown
+from db.idempotency import OtherRequest
+from db.read import NotFound
+from db.settings import SettingsError, redact
+from db.store import ArtifactError, NoSpace
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+
+# Where a status of HTTP says all that there is to say.
+_CODES = {
+    400: "malformed", 401: "unauthenticated", 403: "forbidden", 404: "not-found", 405: "method-not-allowed",
+    409: "conflict", 413: "too-large", 415: "not-json", 416: "range-not-satisfiable", 422: "invalid",
+    429: "too-many-requests", 500: "internal", 503: "unavailable", 504: "too-late",
+}  # fmt: skip
+
+
+class ProblemDetails(BaseModel):
+    """An error."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str | None = None
+
+
+class Problem(HTTPException):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, detail: str, code: str | None = None, headers: dict[str, str] | None = None):
+        super().__init__(status, detail, headers)
+        self.code = code or _CODES.get(status, "error")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For a route: which errors it may answer with, beside those that any may."""
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+# Whatever the route: no body or a bad one, no token or a weak one, too much or too often, and the servers behind it.
+ANYWHERE = documented(400, 401, 403, 413, 429, 500, 503)
+
+
+def of(error: Exception) -> Problem:
+    """What the caller is told of an error."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException():
+            return Problem(error.status_code, _plain(error), headers=dict(error.headers or {}))
+        case RequestValidationError():
+            return Problem(422, _first(error), "invalid")
+        case InvalidParams():
+            return Problem(422, str(error), "invalid-parameters")
+        case OtherRequest():
+            return Problem(422, str(error), "idempotency-key-reused")
+        case UnknownJob():
+            return Problem(404, str(error), "unknown-kind")
+        case NotFound():
+            return Problem(404, str(error))
+        case NoSpace():
+            return Problem(503, "the disk of the artifacts is full", headers=_retry())
+        case ArtifactError():
+            return Problem(404, str(error))
+        case Unavailable():
+            return Problem(503, redact(str(error)), headers=_retry())
+        case SettingsError() | SQLAlchemyError() if _away(error):
+            return Problem(503, "Postgres does not answer: try again", headers=_retry())
+        case GristmillError():
+            return Problem(409, redact(str(error)))
+    number = uuid4().hex[:12]
+    log.error("request_failed", number=number, exc_info=error)
+    return Problem(500, f"this is a fault of the server: its log has it under {number}")
+
+
+# Paths that have a form of their own for errors.
+SHAPES: dict[str, Callable[[Problem], Response]] = {}
+
+
+def response(problem: Problem, path: str) -> Response:
+    """The problem on the wire, as the answer to a request for this path."""
+    if (shape := SHAPES.get(path)) is not None:
+        return shape(problem)
+    status = problem.status_code
+    content = {
+        "type": "about:blank" if problem.code == _CODES.get(status) else f"urn:gristmill:problem:{problem.code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": problem.code,
+        "detail": problem.detail,
+    }
+    return Response(to_json(content), status, problem.headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer with problems."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        return response(of(error), request.url.path)
+
+    for kind in (HTTPException, RequestValidationError, GristmillError, NotFound, OtherRequest, ArtifactError,
+                 SettingsError, SQLAlchemyError, Exception):  # fmt: skip
+        app.add_exception_handler(kind, answer)
+
+
+def _away(error: Exception) -> bool:
+    """Whether it is Postgres that is away, and not a statement of ours that is wrong."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError")
+    return isinstance(error, SettingsError | PoolTimeout)
+
+
+def _plain(error: HTTPException) -> str:
+    if error.status_code == 404 and error.detail == "Not Found":
+        return "there is nothing at this path: /api/openapi.json lists what there is"
+    if error.status_code == 405:
+        return f"this path takes {(error.headers or {}).get('Allow', 'another method')} only"
+    return str(error.detail)
+
+
+def _first(error: RequestValidationError) -> str:
+    """The first complaint, with the value."""
+    first = error.errors()[0]
+    where = cut(".".join(str(part) for part in first["loc"])) or "the body"
+    message = cut(first["msg"].removeprefix("Value error, "), 300)
+    if first["type"] == "missing":
+        return f"{where} is required"
+    return f"{where}={shown(first.get('input'))}: {message[:1].lower()}{message[1:]}"
+
+
+def _retry() -> dict[str, str]:
+    return {"Retry-After": str(RETRY_AFTER_S)}
