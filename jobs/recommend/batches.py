@@ -6,7 +6,7 @@ about a hundred times faster than a row for every prefix.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,15 @@ from jobs.recommend.model import Shape
 from jobs.training import task
 
 Array = np.ndarray[Any, Any]
+LAST = 0.1  # of BERT4Rec's windows look as they do when it recommends: the last item alone is masked
 
 
 @dataclass(frozen=True)
 class Batch(task.Batch):
     rows: Tensor  # (B, L) what the network reads
     place: Tensor  # (T,) flat positions, into B * L, that have a target
-    target: Tensor  # (T,)
+    target: Tensor  # (T, n) the answer, and with soft targets what comes later; the answer again where nothing does
+    weight: Tensor  # (T, n) of each, adding up to 1
     known: Tensor  # (T, L) items of the window that cannot be the answer: they are left out of the softmax
 
     @property
@@ -42,44 +44,83 @@ class Windows:
 
     shape: Shape
     table: Tensor  # (N, L) item indexes padded on the right; one more column where the model is causal
-    hidden: Tensor  # (N, L) bool: what BERT4Rec must guess
+    hidden: Tensor  # (N, L) bool: what BERT4Rec must guess, and what SASRec must do without (0 columns: nothing)
     lengths: Array  # (N,) positions that the network reads
+    ahead: int = 1  # how many of the next items are targets
+    fading: float = 1.0  # weight of each against the one before
 
     @property
     def nbytes(self) -> int:
         return self.table.nbytes + self.hidden.nbytes
 
     def to(self, device: torch.device) -> Windows:
-        return Windows(self.shape, self.table.to(device), self.hidden.to(device), self.lengths)
+        return replace(self, table=self.table.to(device), hidden=self.hidden.to(device))
 
     def batch(self, rows: Array) -> Batch:
         width = int(self.lengths[rows].max()) + (1 if self.shape.causal else 0)
         chosen = torch.from_numpy(np.ascontiguousarray(rows)).to(self.table.device)
         table = self.table[chosen, :width]
-        return self._next_items(table) if self.shape.causal else self._masked_items(table, self.hidden[chosen, :width])
+        hidden = self.hidden[chosen, :width]
+        return self._next_items(table, hidden) if self.shape.causal else self._masked_items(table, hidden)
 
-    def _next_items(self, table: Tensor) -> Batch:
+    def _next_items(self, table: Tensor, hidden: Tensor) -> Batch:
         reads, answers = table[:, :-1], table[:, 1:]
         row, column = torch.nonzero(answers != self.shape.pad, as_tuple=True)
         # what the network has read up to its place; later columns repeat the place itself
         upto = torch.minimum(torch.arange(reads.shape[1], device=table.device), column[:, None])
-        return _batch(reads, row, column, answers[row, column], reads[row[:, None], upto])
+        known, target, weight = reads[row[:, None], upto], *self._soft(answers, row, column)
+        if hidden.shape[1]:
+            reads = torch.where(hidden[:, :-1], self.shape.mask, reads)
+        return _batch(reads, row, column, target, weight, known)
+
+    def _soft(self, answers: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """The next `ahead` items and their weights, (T, ahead) each."""
+        if self.ahead == 1:
+            return answers[row, column][:, None], torch.ones((len(row), 1), device=row.device)
+        steps = torch.arange(self.ahead, device=row.device)
+        columns = column[:, None] + steps
+        target = answers[row[:, None], columns.clamp(max=answers.shape[1] - 1)]
+        missing = (target == self.shape.pad) | (columns >= answers.shape[1])
+        weight = (self.fading**steps).expand(len(row), -1).masked_fill(missing, 0.0)
+        return torch.where(missing, target[:, :1], target), weight / weight.sum(dim=1, keepdim=True)
 
     def _masked_items(self, table: Tensor, hidden: Tensor) -> Batch:
         row, column = torch.nonzero(hidden, as_tuple=True)
         known = torch.where(hidden, self.shape.pad, table)[row]
-        return _batch(torch.where(hidden, self.shape.mask, table), row, column, table[row, column], known)
+        target = table[row, column][:, None]
+        reads = torch.where(hidden, self.shape.mask, table)
+        return _batch(reads, row, column, target, torch.ones_like(target, dtype=torch.float32), known)
 
 
-def epoch(histories: Histories, shape: Shape, random: np.random.Generator, masked: float = 0.3) -> Windows:
-    """The windows of one epoch; `masked` is the share of BERT4Rec's masked items."""
+def epoch(
+    histories: Histories,
+    shape: Shape,
+    random: np.random.Generator,
+    masked: float = 0.3,
+    *,
+    blank: float = 0.0,
+    ahead: int = 1,
+    fading: float = 1.0,
+    only_last: bool = False,
+) -> Windows:
+    """The windows of one epoch.
+
+    masked: share of BERT4Rec's masked items; only_last: it guesses the last item of each window alone, as when it
+    recommends. For SASRec, blank: chance of a window to have `masked` of the items that it reads replaced by the
+    mask; ahead, fading: how many of the next items are targets, and the weight of each against the one before.
+    """
     extra = 1 if shape.causal else 0
     table = windows(histories, shape.length + extra, random, shape.pad)
     table = table[table[:, 1] != shape.pad] if len(table) else table  # one item alone: nothing to predict from
     real = table != shape.pad
     lengths = real.sum(axis=1) - extra
-    hidden = np.zeros((0, 0), dtype=bool) if shape.causal else _hidden(real, random, masked)
-    return Windows(shape, torch.from_numpy(table), torch.from_numpy(hidden), lengths)
+    if not shape.causal:
+        hidden = _hidden(real, random, masked, 1.0 if only_last else LAST)
+    elif blank:
+        hidden = (random.random(real.shape) < masked) & (random.random(len(real)) < blank)[:, None] & real
+    else:
+        hidden = np.zeros((len(real), 0), dtype=bool)
+    return Windows(shape, torch.from_numpy(table), torch.from_numpy(hidden), lengths, ahead, fading)
 
 
 def windows(histories: Histories, length: int, random: np.random.Generator, pad: int) -> Array:
@@ -98,16 +139,15 @@ def windows(histories: Histories, length: int, random: np.random.Generator, pad:
     return table
 
 
-def _hidden(real: Array, random: np.random.Generator, masked: float) -> Array:
-    """What is masked of each window, never nothing."""
+def _hidden(real: Array, random: np.random.Generator, masked: float, last: float) -> Array:
+    """What is masked of each window, never nothing; of the share `last`, its last item alone."""
     hidden = (random.random(real.shape) < masked) & real
     ends = real.sum(axis=1) - 1
-    # some rows look as they do at inference
-    only_last = (random.random(len(real)) < 0.1) | ~hidden.any(axis=1)
+    only_last = (random.random(len(real)) < last) | ~hidden.any(axis=1)
     hidden[only_last] = False
     hidden[only_last, ends[only_last]] = True
     return hidden
 
 
-def _batch(reads: Tensor, row: Tensor, column: Tensor, target: Tensor, known: Tensor) -> Batch:
-    return Batch(reads.contiguous(), row * reads.shape[1] + column, target, known)
+def _batch(reads: Tensor, row: Tensor, column: Tensor, target: Tensor, weight: Tensor, known: Tensor) -> Batch:
+    return Batch(reads.contiguous(), row * reads.shape[1] + column, target, weight, known)

@@ -11,7 +11,7 @@ import torch
 from broker.context import Context
 from jobs.recommend import blend, evaluate, weights
 from jobs.recommend.artifact import Blended
-from jobs.recommend.fit import Recipe, Recommending, prefer
+from jobs.recommend.fit import Recipe, prefer, train
 from jobs.recommend.histories import Histories, Split
 from jobs.recommend.ranker import Ranker
 from jobs.recommend.stages import Stages
@@ -47,13 +47,13 @@ def make(
 ) -> Candidate:  # fmt: skip
     """Train on a split's training items. `mix`: blend it with counts, and with a `second` network, BERT4Rec."""
     stages = Stages(options, device, ctx)
-    fitted = stages.fit("first", Recommending(split, recipe), recipe.plan)
+    fitted = train(stages, split, recipe)
     if not mix:
         return Candidate(fitted, fitted.model, fitted.best)
     parts: dict[str, Ranker] = {blend.NETWORK: fitted.model}
     if second:
         other = prefer(replace(recipe, architecture="bert4rec" if recipe.architecture == "sasrec" else "sasrec"))
-        parts[blend.SECOND] = stages.fit("second", Recommending(split, other), other.plan).model
+        parts[blend.SECOND] = train(stages, split, other, "second").model
     sizes: Callable[[str, torch.device], Batcher] = partial(batcher, ctx) if ctx is not None else Batcher
     counted, left_out = blend.counted(split.train)
     learned = weights.learn(parts | counted, split, sizes, recipe.seed)

@@ -1,7 +1,8 @@
-"""Training a recommender: full-softmax cross entropy over all items, early stopping on validation."""
+"""Training a recommender: its recipe, its task for the engine, and the stages that a recipe asks for."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from broker.context import Context
-from jobs.recommend import batches, evaluate, start
+from jobs.recommend import augment, batches, evaluate, start
 from jobs.recommend.histories import Split
+from jobs.recommend.losses import Loss
 from jobs.recommend.model import Recommender, Shape
+from jobs.recommend.stages import Stages
 from jobs.training import engine
 from jobs.training.options import Acceleration
 from jobs.training.task import Batch, Plan, Task
@@ -37,7 +40,22 @@ class Recipe:
     decay: float = 0.0
     masked: float = 0.3
     svd_start: bool = True
+    loss: str = "auto"  # see jobs.recommend.losses.Loss, also for the next three
+    negatives: int = 512
+    calibration: float = 0.75
+    smoothing: float = 0.0
+    ahead: int = 1  # SASRec: how many of the next items are targets
+    fading: float = 0.7  # weight of each of them against the one before
+    crop: float = 0.0  # chance of each history in each epoch; see jobs.recommend.augment
+    reorder: float = 0.0
+    blank: float = 0.0  # SASRec: chance of a window that items of it are masked
+    curriculum: int = 0  # epochs until the longest histories take part
+    recent: int = 0  # BERT4Rec: epochs of a second stage that masks the last item alone, at a quarter of the rate
     seed: int = 42
+
+    @property
+    def objective(self) -> Loss:
+        return Loss(self.loss, self.negatives, self.calibration, self.smoothing)
 
     @property
     def plan(self) -> Plan:
@@ -56,12 +74,12 @@ PLAIN = Acceleration(acceleration="off")
 
 
 class Recommending(Task):
-    """A recommender's training on the training items of a split."""
+    """A recommender's training on the training items of a split; of `trained`, a second stage: the last items alone."""
 
     metric = METRIC
 
-    def __init__(self, split: Split, recipe: Recipe) -> None:
-        self._split, self._recipe = split, recipe
+    def __init__(self, split: Split, recipe: Recipe, trained: nn.Module | None = None) -> None:
+        self._split, self._recipe, self._again = split, recipe, trained is not None
         self.shape = Shape(
             recipe.architecture,
             len(split.train.items),
@@ -72,25 +90,36 @@ class Recommending(Task):
             recipe.dropout,
         )
         self.name = str(self.shape)
+        self._loss = recipe.objective.resolved(recipe.batch * recipe.length, self.shape.items)
         torch.manual_seed(recipe.seed)
-        self.model = Recommender(self.shape)
-        if recipe.svd_start:
+        self.model = Recommender(self.shape) if trained is None else copy.deepcopy(trained)
+        if recipe.svd_start and trained is None:
             with torch.no_grad():
                 vectors = start.embeddings(split.train, recipe.dim, recipe.seed)
                 self.model.item.weight[: self.shape.items] = torch.from_numpy(vectors)
 
     def fingerprint(self) -> str:
-        return f"{self.shape} masked={self._recipe.masked} {self._split.train.fingerprint()}"
+        return f"{self._recipe} {self._again} {self._split.train.fingerprint()}"
 
     def epoch(self, number: int) -> batches.Windows:
-        random = np.random.default_rng((self._recipe.seed, number, 1))
-        return batches.epoch(self._split.train, self.shape, random, self._recipe.masked)
+        recipe, random = self._recipe, np.random.default_rng((self._recipe.seed, number, 1))
+        train = (
+            augment.shortest(self._split.train, number / (recipe.curriculum + 1))
+            if recipe.curriculum
+            else (self._split.train)
+        )
+        return batches.epoch(
+            augment.changed(train, random, recipe.crop, recipe.reorder), self.shape, random, recipe.masked,
+            blank=recipe.blank, ahead=recipe.ahead, fading=recipe.fading, only_last=self._again,
+        )  # fmt: skip
 
     def blocks(self) -> list[nn.Module]:
         return list(cast(Recommender, self.model).blocks)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return _loss(cast(Recommender, model), cast(batches.Batch, batch))
+        network, given = cast(Recommender, model), cast(batches.Batch, batch)
+        hidden = network.encode(given.rows).flatten(0, 1)  # (B * L, D)
+        return self._loss.of(network, hidden[given.place], given)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         return evaluate.on_validation(evaluate.scorer(cast(Recommender, model), batcher=self.batcher), self._split)
@@ -104,14 +133,14 @@ def fit(
     ctx: Context | None = None,
 ) -> engine.Fitted:
     """See jobs.training.engine.fit; the fitted model is a Recommender."""
-    return engine.fit(Recommending(split, recipe), recipe.plan, options, device or torch.device("cpu"), ctx)
+    return train(Stages(options, device or torch.device("cpu"), ctx), split, recipe)
 
 
-def _loss(model: Recommender, batch: batches.Batch) -> Tensor:
-    hidden = model.encode(batch.rows).flatten(0, 1)  # (B * L, D)
-    weight = model.item.weight[:-1]  # with the row of `pad`, where padded entries of `known` fall
-    bias = torch.nn.functional.pad(model.bias, (0, 1))
-    logits = torch.nn.functional.linear(hidden[batch.place], weight, bias)  # (T, items + 1)
-    closed = torch.cat([batch.known, torch.full_like(batch.known[:, :1], model.shape.pad)], dim=1)
-    logits.scatter_(1, closed, -torch.inf)  # in place: a copy of the logits took 5 % of a step
-    return torch.nn.functional.cross_entropy(logits, batch.target, reduction="sum")
+def train(stages: Stages, split: Split, recipe: Recipe, name: str = "network") -> engine.Fitted:
+    """The same as stages of a job, of which there may be others; the better of the recipe's one or two stages."""
+    first = stages.fit(name, Recommending(split, recipe), recipe.plan)
+    if not recipe.recent or recipe.architecture != "bert4rec":
+        return first
+    plan = replace(recipe.plan, epochs=recipe.recent, rate=recipe.rate / 4)
+    second = stages.fit(f"{name}-recent", Recommending(split, recipe, first.model), plan)
+    return max(first, second, key=lambda fitted: fitted.best[METRIC])

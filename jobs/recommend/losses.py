@@ -1,0 +1,94 @@
+"""The losses of the recommender: softmax over all items, softmax over a sample, and gBCE, each with soft targets.
+
+All are sums over the targets of a batch. Items of the window that cannot be the answer are left out of each. The
+sample of negatives is drawn from torch's generator, which the engine seeds for each step, and shared by the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jobs.recommend.batches import Batch
+from jobs.recommend.model import Recommender
+
+LOSSES = ("full", "sampled", "gbce")
+LARGEST = 2**27  # logits of a batch, 512 MB and as much for their gradients: beyond, `auto` draws a sample
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What to minimise. `kind`: "auto" is full where its logits fit, else sampled."""
+
+    kind: str = "auto"
+    negatives: int = 512  # drawn each step, for sampled and gbce
+    calibration: float = 0.75  # t of gBCE: 0 is plain BCE, 1 gives probabilities as without sampling
+    smoothing: float = 0.0  # share of the target that goes to all items alike; of the two softmaxes
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", *LOSSES):
+            raise ValueError(f"unknown loss {self.kind!r}: use auto, {', '.join(LOSSES[:-1])} or {LOSSES[-1]}")
+
+    def resolved(self, positions: int, items: int) -> Loss:
+        """With `auto` decided, for batches of so many positions."""
+        return (
+            replace(self, kind="full" if positions * items <= LARGEST else "sampled") if self.kind == "auto" else self
+        )
+
+    def of(self, model: Recommender, hidden: Tensor, batch: Batch) -> Tensor:
+        """() the sum over the targets, from their hidden states (T, D)."""
+        if self.kind == "full":
+            return _full(model, hidden, batch, self.smoothing)
+        own, others = _sampled(model, hidden, batch, self.negatives)
+        if self.kind == "gbce":
+            return _gbce(own, others, batch.weight, self.calibration, self.negatives, model.items)
+        others = others + math.log(max(1.0, model.items / self.negatives))  # each stands for several
+        own_once = own.masked_fill(batch.weight == 0, -torch.inf)
+        return _soft(torch.cat([own_once, others], dim=1), own, batch.weight, self.smoothing)
+
+
+def _full(model: Recommender, hidden: Tensor, batch: Batch, smoothing: float) -> Tensor:
+    weight = model.item.weight[:-1]  # with the row of `pad`, where padded entries of `known` fall
+    logits = F.linear(hidden, weight, F.pad(model.bias, (0, 1)))  # (T, items + 1)
+    closed = torch.cat([batch.known, torch.full_like(batch.known[:, :1], model.shape.pad)], dim=1)
+    logits.scatter_(1, closed, -torch.inf)  # in place: a copy of the logits took 5 % of a step
+    if batch.target.shape[1] == 1 and not smoothing:
+        return F.cross_entropy(logits, batch.target[:, 0], reduction="sum")
+    return _soft(logits, logits.gather(1, batch.target), batch.weight, smoothing)
+
+
+def _sampled(model: Recommender, hidden: Tensor, batch: Batch, negatives: int) -> tuple[Tensor, Tensor]:
+    """Logits of the targets (T, n), and of negatives drawn without replacement (T, K), -inf where one is no negative.
+
+    No negative is what the user has read, and what is a target.
+    """
+    items, pad = model.items, model.shape.pad
+    drawn = torch.randperm(items, device=hidden.device)[:negatives]
+    own = torch.einsum("td,tnd->tn", hidden, model.item(batch.target)) + model.bias[batch.target]
+    others = F.linear(hidden, model.item.weight[drawn], model.bias[drawn])
+    place = torch.full((pad + 2,), len(drawn), device=hidden.device)  # of an item among those drawn; else one behind
+    place[drawn] = torch.arange(len(drawn), device=hidden.device)
+    closed = place[torch.cat([batch.known, batch.target], dim=1)]
+    return own, F.pad(others, (0, 1)).scatter(1, closed, -torch.inf)[:, :-1]
+
+
+def _soft(logits: Tensor, own: Tensor, weight: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy with the targets' weights (T, n), which add up to 1 a row; closed logits are -inf."""
+    wanted = (own * weight).sum(dim=1)
+    if smoothing:
+        shut = logits.isinf()
+        mean = logits.masked_fill(shut, 0).sum(dim=1) / (~shut).sum(dim=1)
+        wanted = (1 - smoothing) * wanted + smoothing * mean
+    return (logits.logsumexp(dim=1) - wanted).sum()
+
+
+def _gbce(own: Tensor, others: Tensor, weight: Tensor, calibration: float, negatives: int, items: int) -> Tensor:
+    """Generalised binary cross entropy (Petrov & Macdonald 2023, gSASRec, section 4): the positive's power is beta."""
+    rate = min(1.0, negatives / (items - 1))  # alpha: the share of all negatives that is drawn
+    power = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    each = power * (F.softplus(-own) * weight).sum(dim=1) + F.softplus(others).sum(dim=1)
+    return each.sum() / (min(negatives, items) + 1)

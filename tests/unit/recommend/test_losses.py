@@ -1,0 +1,161 @@
+"""The losses, each against an identity with another one or with its definition; and what a recipe does to examples."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from jobs.recommend import augment, batches, losses
+from jobs.recommend.fit import QUICK, Recommending
+from jobs.recommend.histories import leave_one_out
+from jobs.recommend.losses import Loss
+from jobs.recommend.model import Recommender, Shape
+from tests.unit.recommend.synthetic import ITEMS, histories
+
+GIVEN = histories()
+
+
+def example(ahead: int = 1, architecture: str = "sasrec") -> tuple[Recommender, torch.Tensor, batches.Batch]:
+    torch.manual_seed(3)
+    shape = Shape(architecture, ITEMS, dim=8, length=10, dropout=0.0)
+    model = Recommender(shape).requires_grad_(False)
+    torch.nn.init.normal_(model.bias)
+    windows = batches.epoch(GIVEN, shape, np.random.default_rng(0), ahead=ahead, fading=0.5)
+    batch = windows.batch(np.arange(12))
+    return model, model.encode(batch.rows).flatten(0, 1)[batch.place], batch
+
+
+def open_items(model: Recommender, hidden: torch.Tensor, batch: batches.Batch) -> torch.Tensor:
+    """(T, items) logits, -inf where the user has read the item."""
+    logits = model.score(hidden)
+    for row, known in enumerate(batch.known):
+        logits[row, known[known < ITEMS]] = -torch.inf
+    return logits
+
+
+@pytest.mark.parametrize("architecture", ["sasrec", "bert4rec"])
+def test_the_full_softmax_is_cross_entropy_over_what_the_user_has_not_read(architecture: str) -> None:
+    model, hidden, batch = example(architecture=architecture)
+
+    loss = Loss("full").of(model, hidden, batch)
+
+    expected = F.cross_entropy(open_items(model, hidden, batch), batch.target[:, 0], reduction="sum")
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize(("ahead", "smoothing"), [(1, 0.0), (3, 0.0), (3, 0.2)])
+def test_a_sample_of_all_negatives_gives_the_full_softmax(ahead: int, smoothing: float) -> None:
+    model, hidden, batch = example(ahead)
+
+    full = Loss("full", smoothing=smoothing).of(model, hidden, batch)
+    sampled = Loss("sampled", negatives=ITEMS, smoothing=smoothing).of(model, hidden, batch)
+
+    torch.testing.assert_close(sampled, full)
+
+
+def test_a_smaller_sample_estimates_the_full_softmax() -> None:
+    model, hidden, batch = example()
+
+    drawn = [float(Loss("sampled", negatives=ITEMS // 2).of(model, hidden, batch)) for _ in range(50)]
+
+    assert np.mean(drawn) == pytest.approx(float(Loss("full").of(model, hidden, batch)), rel=0.02)
+
+
+def test_gbce_without_calibration_is_binary_cross_entropy() -> None:
+    model, hidden, batch = example()
+
+    loss = Loss("gbce", negatives=ITEMS, calibration=0.0).of(model, hidden, batch)
+
+    logits = open_items(model, hidden, batch)
+    wanted = F.one_hot(batch.target[:, 0], ITEMS).float()
+    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")[logits.isfinite()]
+    torch.testing.assert_close(loss, each.sum() / (ITEMS + 1))
+
+
+def test_gbce_fully_calibrated_weighs_the_positive_by_the_share_of_negatives() -> None:
+    own, others = torch.tensor([[0.3]]), torch.zeros((1, 4))
+
+    loss = losses._gbce(own, others, torch.ones((1, 1)), calibration=1.0, negatives=4, items=41)
+
+    assert float(loss) == pytest.approx((0.1 * -math.log(1 / (1 + math.exp(-0.3))) + 4 * math.log(2)) / 5)
+
+
+def test_soft_targets_are_the_next_items_and_fade() -> None:
+    _, _, batch = example(ahead=3)
+
+    whole = (batch.weight > 0).all(dim=1)  # not at the end of a window
+    target, weight = batch.target[whole], batch.weight[whole]
+    assert torch.equal(target, (target[:, :1] + torch.arange(3)) % ITEMS)  # the walks go step by step
+    torch.testing.assert_close(weight, torch.tensor([4 / 7, 2 / 7, 1 / 7]).expand_as(weight))
+    torch.testing.assert_close(batch.weight.sum(dim=1), torch.ones(len(batch.weight)))
+
+
+def test_large_catalogues_get_a_sample_without_being_asked() -> None:
+    assert Loss().resolved(3200, 1682).kind == "full"
+    assert Loss().resolved(3200, 500_000).kind == "sampled"
+    assert Loss("gbce").resolved(3200, 500_000).kind == "gbce"
+
+
+def test_an_unknown_loss_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="unknown loss 'hinge': use auto, full, sampled or gbce"):
+        Loss("hinge")
+
+
+def test_cropping_keeps_a_stretch_and_reordering_keeps_the_items() -> None:
+    random = np.random.default_rng(0)
+
+    cropped = augment.changed(GIVEN, random, crop=1.0)
+    moved = augment.changed(GIVEN, random, reorder=1.0)
+
+    for before, stretch, other in zip(GIVEN, cropped, moved, strict=True):
+        assert 2 <= len(stretch) <= max(2, 0.6 * len(before))
+        assert " ".join(map(str, stretch)) in " ".join(map(str, before))
+        assert sorted(other) == sorted(before)
+    assert any((before != other).any() for before, other in zip(GIVEN, moved, strict=True))
+
+
+def test_a_curriculum_begins_with_the_shortest_histories() -> None:
+    task = Recommending(leave_one_out(GIVEN), replace(QUICK, curriculum=2))
+
+    targets = [int((task.epoch(number).table != ITEMS).sum()) for number in (1, 2, 3, 4)]
+
+    assert targets[0] < targets[1] < targets[2]
+    assert augment.shortest(GIVEN, 0.5).lengths.max() <= np.median(GIVEN.lengths)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss": "gbce"}, {"negatives": 9}, {"ahead": 2}, {"smoothing": 0.1}, {"crop": 0.5}, {"blank": 0.1}],
+)
+def test_a_checkpoint_of_other_options_is_not_gone_on_from(options: dict[str, Any]) -> None:
+    split = leave_one_out(GIVEN)
+
+    assert Recommending(split, replace(QUICK, **options)).fingerprint() != Recommending(split, QUICK).fingerprint()
+
+
+def test_the_second_stage_of_bert4rec_masks_the_last_items_alone() -> None:
+    recipe = replace(QUICK, architecture="bert4rec", recent=1)
+    split = leave_one_out(GIVEN)
+
+    windows = Recommending(split, recipe, Recommending(split, recipe).model).epoch(1)
+
+    assert bool((windows.hidden.sum(dim=1) == 1).all())
+    last = torch.from_numpy(windows.lengths - 1)
+    assert bool(windows.hidden[torch.arange(len(last)), last].all())
+
+
+def test_masked_windows_of_sasrec_keep_their_answers() -> None:
+    shape = Shape("sasrec", ITEMS, dim=8, length=10)
+    whole = batches.epoch(GIVEN, shape, np.random.default_rng(0)).batch(np.arange(12))
+
+    masked = batches.epoch(GIVEN, shape, np.random.default_rng(0), blank=1.0).batch(np.arange(12))
+
+    assert torch.equal(masked.target, whole.target)
+    assert torch.equal(masked.known, whole.known)
+    covered = masked.rows == shape.mask
+    assert 0 < int(covered.sum()) < covered.numel() / 2
+    assert torch.equal(torch.where(covered, whole.rows, masked.rows), whole.rows)
