@@ -36,7 +36,8 @@ _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())")
 
 
 def engine(*, autocommit: bool = False) -> Engine:
-    """The engine of this process. The pools are small: a worker's child runs one job at a time.
+    """The engine of this process. Its pool grows by use: a worker's child runs one job at a time, but the threads of a
+    web app read at once, and a connection beyond the pool's size is closed when it is given back.
 
     Autocommit has an engine of its own: switching a shared connection to and fro cost a third of a ledger statement.
     """
@@ -46,8 +47,8 @@ def engine(*, autocommit: bool = False) -> Engine:
             url,
             isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
             pool_reset_on_return=None if autocommit else "rollback",  # there is nothing to roll back
-            pool_size=5,
-            max_overflow=50 if autocommit else 10,  # each thread that waits for a result listens on one
+            pool_size=20 if autocommit else 5,
+            max_overflow=35 if autocommit else 10,  # each thread that waits for a result listens on one
             pool_pre_ping=False,  # a round trip on every checkout: see _refuse_dead
             pool_recycle=1800,
             hide_parameters=True,  # an error would quote the parameters of jobs in logs

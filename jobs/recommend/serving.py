@@ -58,7 +58,7 @@ class Served:
     def __init__(self, ranker: Ranker) -> None:
         self.ranker = ranker
         self.chosen, self.tried = REFERENCE, list[Tried]()
-        self._search: Search = Exhaustive(ranker)
+        self.by: Search = Exhaustive(ranker)  # the chosen way
         self._spent_s = 0.0
         self._open = ranker.device.type == "cpu"  # a GPU's own half precision is as fast as it gets
 
@@ -71,10 +71,9 @@ class Served:
     ) -> TopLists:
         """See jobs.recommend.precompute.top_lists."""
         if self._open and self._worth_it(len(histories)) and all(map(len, histories)):
-            self._open = False
-            self._choose(histories, top_k)
+            self.choose(histories, top_k)
         began = time.perf_counter()
-        made = top_lists(self.ranker, histories, top_k, on_batch=on_batch, batcher=batcher, search=self._search)
+        made = top_lists(self.ranker, histories, top_k, on_batch=on_batch, batcher=batcher, search=self.by)
         self._spent_s += time.perf_counter() - began
         return made
 
@@ -95,7 +94,9 @@ class Served:
         large = isinstance(self.ranker, Recommender) and self.ranker.items >= INDEX_FROM
         return large and settings().recommend_recall < 1
 
-    def _choose(self, histories: Sequence[Array], k: int) -> None:
+    def choose(self, histories: Sequence[Array], k: int) -> None:
+        """Measure the ways on these users now, and take the fastest that may be taken."""
+        self._open = False
         asked = settings().recommend_engine
         trial = _Trial(self.ranker, _sample(histories, self.ranker.items), k)
         ways: dict[str, Callable[[], Search]] = {}
@@ -116,7 +117,7 @@ class Served:
             else:
                 trial.note(name, users_per_s=round(len(trial.histories) / seconds, 1))
                 if asked == name or seconds < _GAIN * best:
-                    best, self._search, self.chosen = seconds, search, name
+                    best, self.by, self.chosen = seconds, search, name
         self.tried = trial.tried()
         log.info("way_of_serving", ranker=self.ranker.name, **self.said())
 
