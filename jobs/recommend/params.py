@@ -74,7 +74,9 @@ class ImportAnilist(Params):
     tag_rank: int = Field(60, ge=0, le=100, description="Tags that this share of AniList's voters find fitting.")
     ids: Literal["anilist", "mal"] = Field("anilist", description="Whose ids the catalogue has; mal: MyAnimeList's.")
     mapping: str | None = Field(None, description="File with the columns source (such an id) and item (ours).")
-    prefix: str = Field("", max_length=64, description="Put before the names, so that they meet none of your users'.")
+    prefix: str | None = Field(
+        None, max_length=64, description="Put before the names, so that they meet none of your users'."
+    )
     refresh: bool = Field(False, description="Ask AniList anew even for what is known and has not expired.")
 
 
@@ -225,7 +227,7 @@ class Refresh(Params):
     """The weekly loop: import, train, compute everyone's list under the new model, and take it into use if no worse."""
 
     source: ImportData | None = Field(None, description="New interactions to import first; none: as histories are now.")
-    model: Literal["sasrec", "bert4rec", "blend"] = "sasrec"
+    model: Literal["sasrec", "bert4rec", "blend"] = "blend"
     preset: Literal["default", "quick"] = "default"
     training: dict[str, JsonValue] = Field({}, description="Further parameters of recommend.train.")
     top_k: TopK = 100

@@ -107,7 +107,9 @@ def _table(connection: Connection, data: str, name: str, needed: Sequence[str]) 
             continue
         tables.need(found, f"{data}, table {name}", needed)
         return table(at, *map(column, found), schema=within)
-    there = ", ".join(map(repr, sorted([*looked.get_table_names(), *looked.get_view_names()])[:20])) or "no tables"
+    within = schema if schema in looked.get_schema_names() else None
+    names = sorted([*looked.get_table_names(within), *looked.get_view_names(within)])
+    there = ", ".join(map(repr, names[:20])) or "no tables"
     raise DataError(f"{data} has no table {name!r}, it has {there}: name the right one, or schema.table")
 
 

@@ -117,11 +117,12 @@ def _times(column: pa.ChunkedArray, name: str, table: str) -> NDArray[Any]:
         return np.asarray(column.to_numpy())
     remedy = "which is no time: use seconds since 1970 or ISO 8601"
     text = _text(column)
-    for way in (lambda: text.cast(pa.float64()), lambda: text.cast(pa.timestamp("us")).cast(pa.int64())):
+    for form in (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
-            return np.asarray(way().to_numpy())
+            found = text.cast(form)
         except pa.ArrowException:
-            pass
+            continue
+        return np.asarray((found if form == pa.float64() else found.cast(pa.int64())).to_numpy())
     raise DataError(f"{table}: column {name!r} holds {_odd(text, _is_time)}, {remedy}")
 
 

@@ -174,6 +174,7 @@ def test_times_become_seconds_whatever_they_were(tmp_path: Path) -> None:
         ["1700000000", "1700000060"],
         ["1700000000000", "1700000060000"],
         ["2023-11-14T22:13:20", "2023-11-14T22:14:20"],
+        ["2023-11-14T22:13:20Z", "2023-11-14T23:14:20+01:00"],
     ):
         (tmp_path / "e.csv").write_text(
             "user,item,timestamp\n" + "".join(f"a,{n},{at}\n" for n, at in enumerate(cells))

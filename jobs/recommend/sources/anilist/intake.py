@@ -120,7 +120,7 @@ def _users(ctx: Context, params: ImportAnilist, pages: Pages, ids: _Ids) -> tupl
             failed.append({"username": name, "reason": str(error)})
             continue
         entries, skipped = taken(raw, params.statuses, params.min_score)
-        user = _User(params.prefix + username, external_id, {})
+        user = _User((params.prefix or "") + username, external_id, {})
         for entry in entries:
             item_id, why = ids.of(entry.media_id, entry.mal_id)
             if item_id in user.items:
