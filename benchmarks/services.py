@@ -37,12 +37,14 @@ def services(kept: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def worker(app: str, queue: str, processes: int, options: Sequence[str] = (), **env: str) -> Iterator[None]:
-    """A Celery worker process of this app; stopped at the end of the block."""
+def worker(
+    app: str, queue: str, processes: int, options: Sequence[str] = (), **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Celery worker process of this app, the leader of its own group; stopped at the end of the block."""
     command = [sys.executable, "-m", "celery", "-q", "-A", app, "worker", "-Q", queue, "-c", str(processes)]
     quiet = ["--without-gossip", "--without-mingle", "--loglevel=ERROR"]
-    with _running([*command, *quiet, *options], env):
-        yield
+    with _running([*command, *quiet, *options], env) as process:
+        yield process
 
 
 @contextmanager
@@ -53,13 +55,13 @@ def relay() -> Iterator[None]:
 
 
 @contextmanager
-def _running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[None]:
+def _running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **env}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:

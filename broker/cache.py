@@ -13,6 +13,7 @@ import structlog
 
 from broker.settings import make_client
 from db import recommend as rows
+from db import registry
 from db.engine import session
 
 log = structlog.get_logger()
@@ -68,11 +69,13 @@ def flush_reads() -> int:
 
 
 def clean(days: float) -> int:
-    """Delete cached lists older than this from Postgres and Redis; returns how many."""
+    """Delete cached lists older than this, and of versions that no rollback goes to; returns how many."""
     with session() as opened:
         usernames = rows.clean(opened, days)
+        before = registry.previous(opened, rows.MODEL)
+        superseded = rows.clean_versions(opened, before.version if before else None)
     forget(usernames)
-    return len(usernames)
+    return len(usernames) + superseded
 
 
 def forget(usernames: Sequence[str]) -> None:

@@ -111,6 +111,9 @@ class Train(Source, Acceleration):
     blank: Share | None = Field(None, description="SASRec: chance that items of a window are masked.")
     curriculum: int | None = Field(None, ge=0, le=1000, description="Epochs until the longest histories take part.")
     recent: int | None = Field(None, ge=0, le=1000, description="BERT4Rec: then so many epochs of last items alone.")
+    joint: int | None = Field(
+        None, ge=0, le=1000, description="Then so many epochs with the items' titles and features, kept if they help."
+    )
     seed: int = Field(42, ge=0, lt=2**31)
 
     @model_validator(mode="after")

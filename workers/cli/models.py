@@ -58,6 +58,7 @@ def promote(name: str, version: int) -> None:
     with session() as opened:
         if not 0 < version < 2**31 or not registry.promote(opened, name, version):
             raise InvalidParams(f"no model {name} version {version}: {_known(opened, name)}")
+        _serve_at_once(opened, name, version)
         row = _row(opened, name, version)
     show(asdict(row), lambda out: out.print(f"{name} version {version} is in use"))
 
@@ -76,8 +77,17 @@ def rollback(name: str) -> None:
             raise InvalidParams(f"no version of {name} is in use: {_known(opened, name)}")
         if before is None:
             raise InvalidParams(f"nothing was in use before {name} version {now.version}: {_known(opened, name)}")
+        _serve_at_once(opened, name, before.version)
         row = _row(opened, name, before.version)
     show(asdict(row), lambda out: out.print(f"{name} version {row.version} is in use again, no more {now.version}"))
+
+
+def _serve_at_once(opened: "Session", name: str, version: int) -> None:
+    """The lists that a recommender's version left behind are those it would compute, unless the history changed."""
+    from db import recommend
+
+    if name == recommend.MODEL:
+        recommend.renew(opened, version)
 
 
 def _row(opened: "Session", name: str, version: int) -> "ModelRow":

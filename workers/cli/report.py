@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-_FILES = {"curves": "curves.png", "confusion_picture": "confusion.png", "page": "index.html", "picture": "compare.png"}
-_OTHERS = ("classify.compare", "edit.evaluate", "edit.compare")  # that write reports and are no trainings
+_FILES = {"curves": "curves.png", "confusion_picture": "confusion.png", "page": "index.html", "picture": "compare.png",
+          "weeks": "weeks.png"}  # fmt: skip
+# What writes reports and is no training.
+_OTHERS = ("classify.compare", "edit.evaluate", "edit.compare", "recommend.refresh")
 
 
 @commands.command()

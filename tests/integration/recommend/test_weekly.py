@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import select, text
 
 from db import interactions, registry
-from db import recommend as rows
 from db.artifact import Model
 from db.engine import session
 from db.job import Job as Row
@@ -19,8 +18,9 @@ from jobs.recommend import cache, evaluate, weekly
 from jobs.recommend.tasks import pretrain_all, pretrain_user, refresh
 from tests.integration.recommend.conftest import USERS
 from tests.integration.recommend.running import claim, drain, once, run
+from workers.cli.models import rollback
 
-QUICK: dict[str, Any] = {"preset": "quick", "top_k": 10}
+QUICK: dict[str, Any] = {"model": "sasrec", "preset": "quick", "top_k": 10}
 
 pytestmark = pytest.mark.usefixtures("trained")
 
@@ -90,9 +90,8 @@ def test_the_old_version_serves_until_all_lists_are_there_and_a_kill_at_the_chan
     with session() as opened:
         interactions.append(opened, [("u2", "i39"), ("u2", "i38")])
         opened.execute(text("UPDATE recommendation_cache SET cached_at = now() - interval '10 days'"))
-        back = registry.rollback(opened, "recommend")
-        assert back
-        rows.renew(opened, back.version)
+    rollback("recommend")
+
     assert (serving(), cache.read("u3", 10) is not None) == (1, True)
     result = run(pretrain_user, username="u2", top_k=10)
     assert (result["update"], result["model_version"]) == ("incremental", 1)
