@@ -7,14 +7,16 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from broker import tracing
 from db.engine import dispose
 from web import openapi, problems
 from web.feed import Feed
 from web.gather import Gather
 from web.limits import Guard, Rates
-from web.routes import events, health, jobs, kinds
+from web.routes import events, health, jobs, kinds, predict
 from web.settings import Settings, listed
 from web.tokens import Known
+from web.tracing import Traced
 
 # Statements that wait for Postgres: more threads than this only wait for each other and for its connections.
 THREADS = 16
@@ -33,10 +35,12 @@ def create(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.tokens, app.state.rates = Known(), Rates(settings.web_rate)
     app.state.feed, app.state.gather = Feed(), Gather()
+    app.state.chosen = predict.Chosen(settings)
     problems.install(app)
     for each in (kinds, jobs, events):
         app.include_router(each.router, prefix=API)
-    app.include_router(health.router)
+    for each in (predict, health):
+        app.include_router(each.router)
     openapi.install(app)
     if origins := listed(settings.web_origins):
         app.add_middleware(
@@ -45,6 +49,8 @@ def create(settings: Settings) -> FastAPI:
             expose_headers=["Location", "Retry-After"],
         )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
+    if tracing.on():
+        app.add_middleware(Traced)
     return app
 
 

@@ -17,7 +17,7 @@ from broker.submit import submit, unavailable, within
 from db import idempotency
 from db.engine import session
 from db.ledger import NewJob
-from web.catalogue import job, kinds
+from web.catalogue import job
 from web.gather import Gather
 from web.views import Priority
 
@@ -86,10 +86,7 @@ async def one(gather: Gather, asked: Submission, caller: str, key: str | None) -
     """Submit one; together with others that come at the same time, unless it has a key."""
     if key is not None:
         return (await run_in_threadpool(many, [asked], caller, key))[0]
-    # To check against the registry asks Postgres; to check parameters takes less time than going to another thread.
-    found = kinds().get(asked.kind)
-    made = await run_in_threadpool(draft, asked) if found and found.check else draft(asked)
-    return _submitted(made, await gather.submit(made))
+    return _submitted(*await gather.submit(lambda: draft(asked)))
 
 
 def many(asked: Sequence[Submission], caller: str, key: str | None) -> list[Submitted]:

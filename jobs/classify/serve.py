@@ -47,6 +47,12 @@ def forget_known() -> None:
     _known_until.clear()
 
 
+def in_use(session: Session) -> list[str]:
+    """The names of the classifiers that have a version in use."""
+    current = select(Model.name).join(Artifact, Artifact.digest == Model.artifact_digest)
+    return list(session.scalars(current.where(Model.is_current, Artifact.kind == KIND).order_by(Model.name)))
+
+
 def named(model: str) -> Model:
     """The version that a name stands for at this moment. Raises JobError."""
     with autocommit() as connection, Session(connection) as session:
