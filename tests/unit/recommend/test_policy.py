@@ -25,8 +25,19 @@ def test_without_weights_the_list_is_the_head_of_the_pool() -> None:
 
 
 def test_marginal_relevance_is_that_of_the_paper_step_by_step() -> None:
-    # The second place at .5: .75 - cos(1, 0) = .75 - .994; .5 - 0; 0 - .707. The third: .75 - .994, 0 - .707.
-    assert rerank(Pool(RELEVANCE, VECTORS), Weights(diversity=0.5), 3).tolist() == [0, 2, 1]
+    # The second at .5: .75 - cos(1, 0) = .75 - .994; .5 - 0; 0 - .707. The third: .75 - .994; 0 - .707.
+    assert rerank(Pool(RELEVANCE, VECTORS), Weights(diversity=0.5), 2).tolist() == [0, 2]
+    assert rerank(Pool(RELEVANCE, VECTORS), Weights(diversity=0.5), 3).tolist() == [0, 1, 2]
+
+
+def test_what_is_chosen_is_listed_by_relevance() -> None:
+    random = np.random.default_rng(0)
+    mass = spread_over([[str(n % 3)] for n in range(40)], list("012"))
+    pool = Pool(np.sort(random.random(40))[::-1], random.standard_normal((40, 4)), mass=mass, wanted=mix(mass))
+
+    chosen = rerank(pool, Weights(diversity=0.5, calibration=0.5), 8).tolist()
+
+    assert chosen == sorted(chosen) != list(range(8))
 
 
 def test_diversity_alone_takes_what_is_least_like_the_list_whatever_its_relevance() -> None:

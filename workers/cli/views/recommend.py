@@ -19,7 +19,7 @@ def listed(out: Console, items: Sequence[Mapping[str, Any]], *, why: bool, colum
         [str(place), str(each["title"]), str(each["item"]), *(_cell(each[name]) for name in columns)]
         for place, each in enumerate(items, 1)
     ]
-    if not why:
+    if not why and lines:
         out.print(table(["", "title", "item", *columns], lines))
         return
     for line, each in zip(lines, items, strict=True):
