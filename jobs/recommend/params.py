@@ -141,7 +141,7 @@ class Evaluate(Source, Acceleration):
 
 
 class Policy(Params):
-    """What a list shall be besides likely; the defaults leave it as it is."""
+    """What a list shall be besides likely; the defaults only leave out what is marked as adult."""
 
     diversity: Share = Field(0.0, description="Weight of being unlike what is listed already: 0 none, 1 all (MMR).")
     novelty: Share = Field(0.0, description="Weight of being known to few: 0 none, 1 all.")

@@ -47,7 +47,7 @@ def test_there_are_declarations_to_look_at() -> None:
         "db.engine",
         "db.store",
         "db.read",
-        "jobs.recommend.cache",
+        "jobs.recommend.serve",
         "jobs.classify",
         "jobs.classify.serve",
         "jobs.edit.settings",
