@@ -54,10 +54,10 @@ def read(on: Executor, keys: Sequence[str], since: datetime | None = None) -> di
 
 
 def put(on: Executor, source: str, bodies: Mapping[str, Any], lifetime_s: float) -> None:
-    """Keep these answers for so many seconds from now."""
+    """Keep these answers, which are storable, for so many seconds from now."""
     if bodies:
         rows = [{"key": each, "body": bodies[each]} for each in sorted(bodies)]  # one order: no deadlocks
-        on.execute(_PUT, {"source": source, "rows": json.dumps(_storable(rows)), "seconds": lifetime_s})
+        on.execute(_PUT, {"source": source, "rows": json.dumps(rows), "seconds": lifetime_s})
 
 
 def clean(on: Executor) -> int:
@@ -65,10 +65,10 @@ def clean(on: Executor) -> int:
     return on.execute(_CLEAN).rowcount  # type: ignore[attr-defined]
 
 
-def _storable(value: Any) -> Any:
-    """The same without what JSON may hold and jsonb may not, such as NUL."""
+def storable(value: Any) -> Any:
+    """An answer without what JSON may hold and jsonb may not, such as NUL."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):
-        return {clean_text(name): _storable(each) for name, each in value.items()}
-    return [_storable(each) for each in value] if isinstance(value, list) else value
+        return {clean_text(name): storable(each) for name, each in value.items()}
+    return [storable(each) for each in value] if isinstance(value, list) else value

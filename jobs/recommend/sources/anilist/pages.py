@@ -57,8 +57,8 @@ class Pages:
     def _asked_for(self, ids: list[int]) -> list[dict[str, Any]]:
         media: list[dict[str, Any]] = []
         for page in range(1, _PAGES + 1):
-            answer = self._client.ask(MEDIA, {"ids": ids, "page": page, "perPage": PER_PAGE}).get("Page") or {}
-            media += answer.get("media") or []
+            answer = self._ask(MEDIA, {"ids": ids, "page": page, "perPage": PER_PAGE}).get("Page") or {}
+            media += filter(None, answer.get("media") or [])
             if not (answer.get("pageInfo") or {}).get("hasNextPage"):
                 return media
         raise Refused(f"AniList's answer to {len(ids)} ids does not end after {_PAGES} pages")
@@ -70,7 +70,7 @@ class Pages:
         if page is None:
             lifetime_s = self._lifetime_s
             try:
-                page = dict(self._client.ask(LIST, variables).get("MediaListCollection") or {})
+                page = self._ask(LIST, variables).get("MediaListCollection") or {}
             except NoSuchUser as error:
                 page, lifetime_s = {"private" if isinstance(error, PrivateUser) else "unknown": True}, REFUSED_S
             self._keep({key: page}, lifetime_s)
@@ -81,6 +81,10 @@ class Pages:
             remedy = f"look whether anilist.co/user/{username} is there, and public"
             raise NoSuchUser(f"AniList shows no user {username!r}: {remedy}")
         return page
+
+    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = source_page.storable(self._client.ask(query, variables))
+        return found
 
     def _read(self, keys: list[str]) -> dict[str, Any]:
         with autocommit() as connection:
