@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from jobs.recommend.baselines import RecentEase, Transitions
 from jobs.recommend.blend import COUNTED, NETWORK, Blend
 from jobs.recommend.data import Catalogue, Dataset
 from jobs.recommend.fit import Recipe
+from jobs.recommend.gate import Gated, Table
+from jobs.recommend.joint import Joint
 from jobs.recommend.model import Recommender, Shape
 from jobs.recommend.profile import FeatureTable
 from jobs.recommend.ranker import Ranker
@@ -26,6 +28,7 @@ from jobs.training.device import prepare
 from jobs.training.engine import Fitted
 
 WEIGHTS, ITEMS, CATALOGUE = "model.safetensors", "items.json", "catalogue.json"
+GATE = "gate.safetensors"  # of a joint stage that helped
 PART = "part-{}.safetensors"  # of a blend, beside the network
 
 
@@ -63,6 +66,7 @@ def save_model(
     dataset: Dataset,
     metrics: dict[str, dict[str, float]],
     blended: Blended | None = None,
+    joint: Joint | None = None,
 ) -> dict[str, Any]:
     """Write the folder and return its manifest; `metrics` maps "validation", "test", "popularity" to values."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,7 @@ def save_model(
     titles = {item: title for item in items if (title := dataset.catalogue.titles.get(item))}
     features = {item: found for item in items if (found := dataset.catalogue.features.get(item))}
     manifest.write_json(folder / CATALOGUE, {"titles": titles, "features": features})
-    facts = {
+    facts: dict[str, Any] = {
         "kind": "recommend",
         "architecture": recipe.architecture,
         "shape": fitted.model.shape.json(),
@@ -90,7 +94,13 @@ def save_model(
         "metrics": metrics,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history),
-    } | ({"blend": _save_blend(folder, blended)} if blended else {})
+    }
+    if joint:
+        facts["joint"] = joint.facts
+        if joint.ranker:
+            save_file(_gate_tensors(joint.ranker), folder / GATE)
+    if blended:
+        facts["blend"] = _save_blend(folder, blended)
     return manifest.write(folder, facts, ("torch", "numpy", "scipy", "safetensors"))
 
 
@@ -105,6 +115,8 @@ def _save_blend(folder: Path, blended: Blended) -> dict[str, Any]:
             networks[name] = {"shape": part.shape.json(), "ranks": factorised.ranks(part)}
             if name != NETWORK:
                 _save_network(part, folder / PART.format(name))
+        elif isinstance(part, Gated):
+            pass  # network and gate have their own files
         elif isinstance(part, Transitions | RecentEase):
             save_file({key: tensor.contiguous() for key, tensor in part.tensors().items()}, folder / PART.format(name))
         else:
@@ -126,7 +138,8 @@ def load_model(folder: Path, device: torch.device | None = None) -> Loaded:
         model = _load_network(folder / WEIGHTS, facts["shape"], facts.get("ranks", {}), device)
         items = tuple(json.loads((folder / ITEMS).read_text()))
         catalogue = Catalogue(**json.loads((folder / CATALOGUE).read_text()))
-        ranker = _load_blend(folder, facts["blend"], model, device) if "blend" in facts else model
+        ranker: Ranker = _load_gate(folder / GATE, model, device) if facts.get("joint", {}).get("kept") else model
+        ranker = _load_blend(folder, facts["blend"], ranker, device) if "blend" in facts else ranker
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder.name} holds no usable recommender ({error}): train one again") from error
     index = {item: number for number, item in enumerate(items)}
@@ -141,7 +154,21 @@ def _load_network(path: Path, shape: dict[str, Any], ranks: dict[str, int], devi
     return model
 
 
-def _load_blend(folder: Path, facts: dict[str, Any], model: Recommender, device: torch.device) -> Blend:
+def _gate_tensors(gated: Gated) -> dict[str, Tensor]:
+    """What a gate is beside its network: the descriptions in the item space, and its own layer."""
+    tensors = {name: tensor for name, tensor in gated.state_dict().items() if not name.startswith("network.")}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _load_gate(path: Path, model: Recommender, device: torch.device) -> Gated:
+    tensors = load_file(path)
+    gated = Gated(model, Table(tensors["texts.vectors"]))
+    gated.load_state_dict({f"network.{name}": tensor for name, tensor in model.state_dict().items()} | tensors)
+    prepare(gated, device)
+    return gated
+
+
+def _load_blend(folder: Path, facts: dict[str, Any], model: Ranker, device: torch.device) -> Blend:
     parts: dict[str, Ranker] = {}
     for name in facts["weights"]:
         path = folder / PART.format(name)

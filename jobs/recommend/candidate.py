@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from broker.context import Context
 from jobs.recommend import blend, evaluate, weights
 from jobs.recommend.artifact import Blended
 from jobs.recommend.fit import Recipe, prefer, train
 from jobs.recommend.histories import Histories, Split
+from jobs.recommend.joint import Joint, join
 from jobs.recommend.ranker import Ranker
 from jobs.recommend.stages import Stages
 from jobs.training.engine import Fitted
@@ -29,6 +31,7 @@ class Candidate:
     validation: dict[str, float]
     learned: weights.Learned | None = None  # of a blend
     left_out: dict[str, str] | None = None  # parts that were not tried, and why
+    joint: Joint | None = None  # of the two-stage training
 
     def knowing(self, known: Histories) -> Ranker:
         return blend.knowing(self.ranker, known)
@@ -43,14 +46,20 @@ class Candidate:
 
 def make(
     split: Split, recipe: Recipe, options: Acceleration, device: torch.device, ctx: Context | None = None,
-    *, mix: bool = False, second: bool = False,
+    *, mix: bool = False, second: bool = False, described: Tensor | None = None,
 ) -> Candidate:  # fmt: skip
-    """Train on a split's training items. `mix`: blend it with counts, and with a `second` network, BERT4Rec."""
+    """Train on a split's training items.
+
+    mix: blend it with counts, and with a `second` network, BERT4Rec. described (items, F): for `recipe.joint`.
+    """
     stages = Stages(options, device, ctx)
     fitted = train(stages, split, recipe)
+    joint = join(stages, split, recipe, fitted, described) if recipe.joint and described is not None else None
+    fitted = joint.fitted if joint else fitted
+    network: Ranker = joint.ranker if joint and joint.ranker else fitted.model
     if not mix:
-        return Candidate(fitted, fitted.model, fitted.best)
-    parts: dict[str, Ranker] = {blend.NETWORK: fitted.model}
+        return Candidate(fitted, network, fitted.best, joint=joint)
+    parts: dict[str, Ranker] = {blend.NETWORK: network}
     if second:
         other = prefer(replace(recipe, architecture="bert4rec" if recipe.architecture == "sasrec" else "sasrec"))
         parts[blend.SECOND] = train(stages, split, other, "second").model
@@ -59,4 +68,4 @@ def make(
     learned = weights.learn(parts | counted, split, sizes, recipe.seed)
     ranker = learned.blend(parts | counted)
     best = evaluate.measure(ranker, split.train, split.validation, batcher=sizes).summary()
-    return Candidate(fitted, ranker, best, learned, left_out)
+    return Candidate(fitted, ranker, best, learned, left_out, joint)

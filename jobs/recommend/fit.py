@@ -15,6 +15,7 @@ from jobs.recommend import augment, batches, evaluate, start
 from jobs.recommend.histories import Split
 from jobs.recommend.losses import Loss
 from jobs.recommend.model import Recommender, Shape
+from jobs.recommend.ranker import Ranker
 from jobs.recommend.stages import Stages
 from jobs.training import engine
 from jobs.training.options import Acceleration
@@ -51,6 +52,7 @@ class Recipe:
     blank: float = 0.0  # SASRec: chance of a window that items of it are masked
     curriculum: int = 0  # epochs until the longest histories take part
     recent: int = 0  # BERT4Rec: epochs of a second stage that masks the last item alone, at a quarter of the rate
+    joint: int = 0  # epochs of a second stage with the items' texts and features, see jobs.recommend.joint
     seed: int = 42
 
     @property
@@ -79,7 +81,7 @@ class Recommending(Task):
     metric = METRIC
 
     def __init__(self, split: Split, recipe: Recipe, trained: nn.Module | None = None) -> None:
-        self._split, self._recipe, self._again = split, recipe, trained is not None
+        self._split, self._recipe, self._only_last = split, recipe, trained is not None
         self.shape = Shape(
             recipe.architecture,
             len(split.train.items),
@@ -99,7 +101,7 @@ class Recommending(Task):
                 self.model.item.weight[: self.shape.items] = torch.from_numpy(vectors)
 
     def fingerprint(self) -> str:
-        return f"{self._recipe} {self._again} {self._split.train.fingerprint()}"
+        return f"{self._recipe} {self._only_last} {self._split.train.fingerprint()}"
 
     def epoch(self, number: int) -> batches.Windows:
         recipe, random = self._recipe, np.random.default_rng((self._recipe.seed, number, 1))
@@ -110,7 +112,7 @@ class Recommending(Task):
         )
         return batches.epoch(
             augment.changed(train, random, recipe.crop, recipe.reorder), self.shape, random, recipe.masked,
-            blank=recipe.blank, ahead=recipe.ahead, fading=recipe.fading, only_last=self._again,
+            blank=recipe.blank, ahead=recipe.ahead, fading=recipe.fading, only_last=self._only_last,
         )  # fmt: skip
 
     def blocks(self) -> list[nn.Module]:
@@ -119,10 +121,10 @@ class Recommending(Task):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         network, given = cast(Recommender, model), cast(batches.Batch, batch)
         hidden = network.encode(given.rows).flatten(0, 1)  # (B * L, D)
-        return self._loss.of(network, hidden[given.place], given)
+        return self._loss.of(network.item.weight, network.bias, hidden[given.place], given)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        return evaluate.on_validation(evaluate.scorer(cast(Recommender, model), batcher=self.batcher), self._split)
+        return evaluate.on_validation(evaluate.scorer(cast(Ranker, model), batcher=self.batcher), self._split)
 
 
 def fit(

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jobs.recommend.batches import Batch
-from jobs.recommend.model import Recommender
 
 LOSSES = ("full", "sampled", "gbce")
 LARGEST = 2**27  # logits of a batch, 512 MB and as much for their gradients: beyond, `auto` draws a sample
@@ -39,39 +38,47 @@ class Loss:
             replace(self, kind="full" if positions * items <= LARGEST else "sampled") if self.kind == "auto" else self
         )
 
-    def of(self, model: Recommender, hidden: Tensor, batch: Batch) -> Tensor:
-        """() the sum over the targets, from their hidden states (T, D)."""
+    def of(self, vectors: Tensor, bias: Tensor | None, users: Tensor, batch: Batch) -> Tensor:
+        """() the sum over the targets.
+
+        vectors (items + 2, d) of the items, with rows for padding and mask; bias (items,); users (T, d) the states
+        that are multiplied with them.
+        """
+        items = len(vectors) - 2
         if self.kind == "full":
-            return _full(model, hidden, batch, self.smoothing)
-        own, others = _sampled(model, hidden, batch, self.negatives)
+            return _full(vectors, bias, users, batch, self.smoothing)
+        own, others = _sampled(vectors, bias, users, batch, self.negatives)
         if self.kind == "gbce":
-            return _gbce(own, others, batch.weight, self.calibration, self.negatives, model.items)
-        others = others + math.log(max(1.0, model.items / self.negatives))  # each stands for several
+            return _gbce(own, others, batch.weight, self.calibration, self.negatives, items)
+        others = others + math.log(max(1.0, items / self.negatives))  # each stands for several
         own_once = own.masked_fill(batch.weight == 0, -torch.inf)
         return _soft(torch.cat([own_once, others], dim=1), own, batch.weight, self.smoothing)
 
 
-def _full(model: Recommender, hidden: Tensor, batch: Batch, smoothing: float) -> Tensor:
-    weight = model.item.weight[:-1]  # with the row of `pad`, where padded entries of `known` fall
-    logits = F.linear(hidden, weight, F.pad(model.bias, (0, 1)))  # (T, items + 1)
-    closed = torch.cat([batch.known, torch.full_like(batch.known[:, :1], model.shape.pad)], dim=1)
+def _full(vectors: Tensor, bias: Tensor | None, users: Tensor, batch: Batch, smoothing: float) -> Tensor:
+    pad = len(vectors) - 2  # a column of the logits of its own, where padded entries of `known` fall
+    logits = F.linear(users, vectors[:-1], None if bias is None else F.pad(bias, (0, 1)))  # (T, items + 1)
+    closed = torch.cat([batch.known, torch.full_like(batch.known[:, :1], pad)], dim=1)
     logits.scatter_(1, closed, -torch.inf)  # in place: a copy of the logits took 5 % of a step
     if batch.target.shape[1] == 1 and not smoothing:
         return F.cross_entropy(logits, batch.target[:, 0], reduction="sum")
     return _soft(logits, logits.gather(1, batch.target), batch.weight, smoothing)
 
 
-def _sampled(model: Recommender, hidden: Tensor, batch: Batch, negatives: int) -> tuple[Tensor, Tensor]:
+def _sampled(
+    vectors: Tensor, bias: Tensor | None, users: Tensor, batch: Batch, negatives: int
+) -> tuple[Tensor, Tensor]:
     """Logits of the targets (T, n), and of negatives drawn without replacement (T, K), -inf where one is no negative.
 
     No negative is what the user has read, and what is a target.
     """
-    items, pad = model.items, model.shape.pad
-    drawn = torch.randperm(items, device=hidden.device)[:negatives]
-    own = torch.einsum("td,tnd->tn", hidden, model.item(batch.target)) + model.bias[batch.target]
-    others = F.linear(hidden, model.item.weight[drawn], model.bias[drawn])
-    place = torch.full((pad + 2,), len(drawn), device=hidden.device)  # of an item among those drawn; else one behind
-    place[drawn] = torch.arange(len(drawn), device=hidden.device)
+    drawn = torch.randperm(len(vectors) - 2, device=users.device)[:negatives]
+    own = torch.einsum("td,tnd->tn", users, vectors[batch.target])
+    others = F.linear(users, vectors[drawn])
+    if bias is not None:
+        own, others = own + bias[batch.target], others + bias[drawn]
+    place = torch.full((len(vectors),), len(drawn), device=users.device)  # of an item among those drawn; or one behind
+    place[drawn] = torch.arange(len(drawn), device=users.device)
     closed = place[torch.cat([batch.known, batch.target], dim=1)]
     return own, F.pad(others, (0, 1)).scatter(1, closed, -torch.inf)[:, :-1]
 

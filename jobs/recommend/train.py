@@ -7,6 +7,8 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from broker.context import Context
 from broker.errors import JobError
 from db.artifact import Model
@@ -14,6 +16,8 @@ from db.recommend import MODEL
 from jobs.recommend import artifact, evaluate
 from jobs.recommend.baselines import Popularity
 from jobs.recommend.candidate import make
+from jobs.recommend.data import DataError, Dataset
+from jobs.recommend.described import described
 from jobs.recommend.fit import METRIC, QUICK, Recipe, prefer
 from jobs.recommend.histories import leave_one_out
 from jobs.recommend.intake import dataset
@@ -44,8 +48,9 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
         raise JobError(f"{data.name}: no user has three items or more, so no model can be measured: give more data")
 
     candidate = make(
-        split, recipe, params.settings(), resolve(ctx.device), ctx, mix=params.model == "blend", second=params.second
-    )
+        split, recipe, params.settings(), resolve(ctx.device), ctx, mix=params.model == "blend", second=params.second,
+        described=_described(ctx, data) if recipe.joint else None,
+    )  # fmt: skip
     fitted = candidate.fitted
 
     ctx.progress(0, 2, stage="measure")
@@ -65,7 +70,8 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
         "report": report.keep(ctx, fitted.record, f"{recipe.architecture} on {data.name}", facts),
     }
     with ctx.store.scratch() as folder:
-        artifact.save_model(folder, fitted, recipe, data, metrics, candidate.blended(data.histories))
+        blended = candidate.blended(data.histories)
+        artifact.save_model(folder, fitted, recipe, data, metrics, blended, candidate.joint)
         model = publish(
             ctx, folder, MODEL, MODEL, metrics,
             lineage=lineage, over=over, objection=judged.objection, promote=params.promote,
@@ -73,9 +79,17 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
         return _said(model) | {
             "epochs": len(fitted.history),
             "best_epoch": fitted.best_epoch,
+            "joint": candidate.joint.facts if candidate.joint else None,
             "device": str(fitted.model.item.weight.device),
             "seconds": round(time.perf_counter() - started, 3),
         }
+
+
+def _described(ctx: Context, data: Dataset) -> Tensor:
+    try:
+        return described(data.histories.items, data.catalogue, resolve(ctx.device))
+    except DataError as error:
+        raise JobError(str(error)) from None
 
 
 def _said(model: Model) -> dict[str, Any]:

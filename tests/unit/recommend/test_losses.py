@@ -41,7 +41,7 @@ def open_items(model: Recommender, hidden: torch.Tensor, batch: batches.Batch) -
 def test_the_full_softmax_is_cross_entropy_over_what_the_user_has_not_read(architecture: str) -> None:
     model, hidden, batch = example(architecture=architecture)
 
-    loss = Loss("full").of(model, hidden, batch)
+    loss = Loss("full").of(model.item.weight, model.bias, hidden, batch)
 
     expected = F.cross_entropy(open_items(model, hidden, batch), batch.target[:, 0], reduction="sum")
     torch.testing.assert_close(loss, expected)
@@ -51,8 +51,8 @@ def test_the_full_softmax_is_cross_entropy_over_what_the_user_has_not_read(archi
 def test_a_sample_of_all_negatives_gives_the_full_softmax(ahead: int, smoothing: float) -> None:
     model, hidden, batch = example(ahead)
 
-    full = Loss("full", smoothing=smoothing).of(model, hidden, batch)
-    sampled = Loss("sampled", negatives=ITEMS, smoothing=smoothing).of(model, hidden, batch)
+    full = Loss("full", smoothing=smoothing).of(model.item.weight, model.bias, hidden, batch)
+    sampled = Loss("sampled", negatives=ITEMS, smoothing=smoothing).of(model.item.weight, model.bias, hidden, batch)
 
     torch.testing.assert_close(sampled, full)
 
@@ -60,15 +60,19 @@ def test_a_sample_of_all_negatives_gives_the_full_softmax(ahead: int, smoothing:
 def test_a_smaller_sample_estimates_the_full_softmax() -> None:
     model, hidden, batch = example()
 
-    drawn = [float(Loss("sampled", negatives=ITEMS // 2).of(model, hidden, batch)) for _ in range(50)]
+    drawn = [
+        float(Loss("sampled", negatives=ITEMS // 2).of(model.item.weight, model.bias, hidden, batch)) for _ in range(50)
+    ]
 
-    assert np.mean(drawn) == pytest.approx(float(Loss("full").of(model, hidden, batch)), rel=0.02)
+    assert np.mean(drawn) == pytest.approx(
+        float(Loss("full").of(model.item.weight, model.bias, hidden, batch)), rel=0.02
+    )
 
 
 def test_gbce_without_calibration_is_binary_cross_entropy() -> None:
     model, hidden, batch = example()
 
-    loss = Loss("gbce", negatives=ITEMS, calibration=0.0).of(model, hidden, batch)
+    loss = Loss("gbce", negatives=ITEMS, calibration=0.0).of(model.item.weight, model.bias, hidden, batch)
 
     logits = open_items(model, hidden, batch)
     wanted = F.one_hot(batch.target[:, 0], ITEMS).float()
