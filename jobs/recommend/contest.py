@@ -19,7 +19,7 @@ from broker.context import Context
 from jobs.recommend import blend, evaluate, weights
 from jobs.recommend.baselines import BASELINES, Bpr, TooManyItems
 from jobs.recommend.evaluate import FULL, LIST_FIGURES, METRIC, PROTOCOLS, Array, Difference, Measured, Scorer
-from jobs.recommend.fit import QUICK, Recipe, Recommending, prefer
+from jobs.recommend.fit import QUICK, Recipe, prefer, train
 from jobs.recommend.histories import NONE, Split
 from jobs.recommend.ranker import Ranker
 from jobs.recommend.stages import Stages
@@ -181,9 +181,8 @@ class Contestants:
     def _trained(self, name: str, seed: int) -> tuple[Ranker, float]:
         if (name, seed) not in self._networks:
             recipe = prefer(replace(QUICK if self._quick else Recipe(), architecture=name, seed=seed))
-            begin = time.perf_counter()
-            fitted = self._stages.fit(f"{name}-{seed}", Recommending(self.split, recipe), recipe.plan)
-            self._networks[name, seed] = fitted.model, time.perf_counter() - begin
+            fitted = train(self._stages, self.split, recipe, f"{name}-{seed}")
+            self._networks[name, seed] = fitted.model, fitted.record.seconds
         return self._networks[name, seed]
 
 
