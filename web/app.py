@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio.to_thread
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from broker import tracing
@@ -13,10 +14,9 @@ from web import openapi, problems
 from web.feed import Feed
 from web.gather import Gather
 from web.limits import Guard, Rates
-from web.routes import events, health, jobs, kinds, predict
+from web.routes import artifacts, events, health, jobs, kinds, models, predict, recommendations
 from web.settings import Settings, listed
 from web.tokens import Known
-from web.tracing import Traced
 
 # Statements that wait for Postgres: more threads than this only wait for each other and for its connections.
 THREADS = 16
@@ -28,8 +28,13 @@ stable `code`. The parameters of each kind of job are in the schemas named `Subm
 def create(settings: Settings) -> FastAPI:
     """The application. Raises SettingsError for settings that would leave the door open."""
     settings.checked()
+    # FastAPI traces requests itself, wherever a provider is set; its logs would quote what was refused.
+    telemetry = TelemetryConfig(tracing=tracing.on(), metrics=False, logs=False, operation_spans=False)
+    if tracing.on():
+        tracing.tracer()
     app = FastAPI(
         title="Gristmill", version="1", description=_ABOUT, lifespan=_running, responses=problems.ANYWHERE,
+        telemetry=telemetry,
         openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
     )  # fmt: skip
     app.state.settings = settings
@@ -37,7 +42,7 @@ def create(settings: Settings) -> FastAPI:
     app.state.feed, app.state.gather = Feed(), Gather()
     app.state.chosen = predict.Chosen(settings)
     problems.install(app)
-    for each in (kinds, jobs, events):
+    for each in (kinds, jobs, events, recommendations, models, artifacts):
         app.include_router(each.router, prefix=API)
     for each in (predict, health):
         app.include_router(each.router)
@@ -49,8 +54,6 @@ def create(settings: Settings) -> FastAPI:
             expose_headers=["Location", "Retry-After"],
         )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
-    if tracing.on():
-        app.add_middleware(Traced)
     return app
 
 

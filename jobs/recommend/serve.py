@@ -40,6 +40,19 @@ def recommend(
     strict: UnknownUser is raised instead, and the job's own error where there is no model.
     wait: how, if not for `timeout_s` in silence. Raises TimeoutError when no worker answered in time (the job goes on).
     """
+    if found := at_once(username, top_k, force=force, fresh_days=fresh_days, strict=strict):
+        return found
+    _finish(compute(username, top_k, force=force or fresh_days < FRESH_DAYS), username, timeout_s, wait)
+    found = cache.read(username, top_k, fresh_days, count=False)  # the end of a miss, not a hit
+    if found is None:
+        raise GristmillError(f"the history or the model changed while {username!r} was computed: ask again")
+    return replace(found, source="computed")
+
+
+def at_once(
+    username: str, top_k: int = 100, *, force: bool = False, fresh_days: float = FRESH_DAYS, strict: bool = False
+) -> Cached | None:
+    """What needs no worker: the fresh list, or what is popular. None: `compute` it. Raises UnknownUser if strict."""
     try:
         if not force and (found := cache.read(username, top_k, fresh_days)):
             return found
@@ -48,13 +61,13 @@ def recommend(
             raise
     if not strict and (reason := _nothing_to_go_by(username)):
         return cache.popular_list(username, top_k, reason)
-    # What the job takes for fresh may be too old for this caller.
-    params = {"username": username, "top_k": max(top_k, KEPT), "force": force or fresh_days < FRESH_DAYS}
-    _finish(pretrain_user.apply_async(kwargs=params, priority="interactive"), username, timeout_s, wait)
-    found = cache.read(username, top_k, fresh_days, count=False)  # the end of a miss, not a hit
-    if found is None:
-        raise GristmillError(f"the history or the model changed while {username!r} was computed: ask again")
-    return replace(found, source="computed")
+    return None
+
+
+def compute(username: str, top_k: int, *, force: bool) -> AsyncResult:
+    """Have a worker compute the list, at once; `force` also where the job takes the one that there is for fresh."""
+    params = {"username": username, "top_k": max(top_k, KEPT), "force": force}
+    return pretrain_user.apply_async(kwargs=params, priority="interactive")
 
 
 def rank(

@@ -1,0 +1,88 @@
+"""The registry of models: versions, their metrics, what they came from, and which one is in use."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Security
+
+from db import read, registry
+from db.engine import session
+from db.read import ModelRow, NotFound
+from db.token import ADMIN, READ
+from web.problems import Problem, documented
+from web.tokens import caller
+from web.views import Shown
+
+router = APIRouter(tags=["models"])
+
+_READER = [Security(caller, scopes=[READ])]
+_ADMIN = [Security(caller, scopes=[ADMIN])]
+
+Name = Annotated[str, Path(max_length=200)]
+Version = Annotated[int, Path(ge=1, lt=2**31)]
+
+
+class ModelVersion(Shown):
+    """One version of a model."""
+
+    name: str
+    version: int
+    is_current: bool
+    artifact_digest: str
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+    job_id: UUID | None
+    created_at: datetime
+
+
+@router.get("/models", dependencies=_READER, responses=documented(422))
+def list_models(name: Annotated[str | None, Query(max_length=200)] = None) -> list[ModelVersion]:
+    """Every version of every model, or of one, the newest first."""
+    with session() as opened:
+        return [_shown(row) for row in read.models(opened) if name in (None, row.name)]
+
+
+@router.get("/models/{name}/{version}", dependencies=_READER, responses=documented(404, 422))
+def show_model(name: Name, version: Version) -> ModelVersion:
+    """One version."""
+    return _one(name, version)
+
+
+@router.post("/models/{name}/{version}/promote", dependencies=_ADMIN, responses=documented(404, 422))
+def promote_model(name: Name, version: Version) -> ModelVersion:
+    """Put a version into use, such as an older one after a bad training."""
+    with session() as opened:
+        if not registry.promote(opened, name, version):
+            raise _missing(name, version)
+    return _one(name, version)
+
+
+@router.post("/models/{name}/rollback", dependencies=_ADMIN, responses=documented(404, 409, 422))
+def rollback_model(name: Name) -> ModelVersion:
+    """Put the version back into use that was so before the present one."""
+    with session() as opened:
+        now = registry.current(opened, name)
+        if now is None:
+            raise NotFound(f"no version of {name!r} is in use")
+        before = registry.rollback(opened, name)
+        if before is None:
+            raise Problem(409, f"nothing was in use before {name!r} version {now.version}")
+        version = before.version
+    return _one(name, version)
+
+
+def _one(name: str, version: int) -> ModelVersion:
+    with session() as opened:
+        found = next((row for row in read.models(opened) if (row.name, row.version) == (name, version)), None)
+    if found is None:
+        raise _missing(name, version)
+    return _shown(found)
+
+
+def _shown(row: ModelRow) -> ModelVersion:
+    return ModelVersion.model_validate(row, from_attributes=True)
+
+
+def _missing(name: str, version: int) -> NotFound:
+    return NotFound(f"there is no model {name!r} version {version}: GET /api/v1/models lists what there is")

@@ -1,0 +1,90 @@
+"""What a user is recommended, with the cache's verdict: it was fresh, was computed anew, or is being computed."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request, Response, Security
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from db import read
+from db.engine import session
+from db.state import SUCCESS
+from db.token import READ
+from jobs.recommend import cache, serve
+from jobs.recommend.cache import Cached
+from web.problems import Problem, documented
+from web.tokens import caller
+
+router = APIRouter(tags=["recommendations"], dependencies=[Security(caller, scopes=[READ])])
+
+
+class Item(BaseModel):
+    """An item; why: what it shares with the user's profile, if that was asked for."""
+
+    item: str
+    title: str | None
+    score: float
+    why: list[dict[str, Any]] | None = None
+
+
+class Recommendations(BaseModel):
+    """The list, best first. `queued`: there is none yet, the job computes it: ask again, or wait for the job."""
+
+    username: str
+    verdict: Literal["fresh", "recomputed", "queued"]
+    job: UUID | None = None
+    basis: Literal["model", "popular"] | None = Field(
+        default=None, description="popular: nothing is known of the user."
+    )
+    reason: str | None = None
+    model_version: int | None = None
+    cached_at: datetime | None = None
+    items: list[Item] = []
+
+
+_QUEUED = {"model": Recommendations, "description": "It is being computed; `job` is by whom."}
+
+
+@router.get("/recommendations/{username}", responses={**documented(409, 422), 202: _QUEUED})
+async def recommend(
+    request: Request,
+    response: Response,
+    username: Annotated[str, Path(max_length=200)],
+    top_k: Annotated[int, Query(ge=1, le=1000)] = 10,
+    wait: Annotated[float, Query(ge=0, le=60, description="For a list that must be computed, seconds at most.")] = 5,
+    why: bool = False,
+) -> Recommendations:
+    """A user's recommendations. A list that is not fresh is computed by a worker, and waited for."""
+    if found := await run_in_threadpool(serve.at_once, username, top_k):
+        return await run_in_threadpool(_shown, found, "fresh", why)
+    job = UUID((await run_in_threadpool(serve.compute, username, top_k, force=False)).id)
+    ended = await request.app.state.feed.final(job, wait)
+    if ended is not None and ended.state != SUCCESS:
+        raise Problem(409, f"job {job} ended {ended.state}: {(ended.error or {}).get('message', 'cancelled')}")
+    computed = ended and await run_in_threadpool(cache.read, username, top_k, count=False)
+    if not computed:  # also when the history or the model changed meanwhile
+        response.status_code = 202
+        return Recommendations(username=username, verdict="queued", job=job)
+    return await run_in_threadpool(_shown, computed, "recomputed", why)
+
+
+def _shown(found: Cached, verdict: Literal["fresh", "recomputed"], why: bool) -> Recommendations:
+    ids = [item for item, _ in found.items]
+    with session() as opened:
+        titles = read.titles(opened, ids)
+    reasons = serve.reasons(found.username, ids) if why else {}
+    items = [
+        Item(
+            item=item,
+            title=titles.get(item),
+            score=score,
+            why=[each.json() for each in reasons.get(item, ())] if why else None,
+        )
+        for item, score in found.items
+    ]
+    return Recommendations(
+        username=found.username, verdict=verdict, basis=found.basis, reason=found.reason or None,
+        model_version=found.model_version, cached_at=found.cached_at, items=items,
+    )  # fmt: skip
