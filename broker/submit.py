@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.exc import OperationalError as PostgresError
 from sqlalchemy.orm import Session
 
+from broker import tracing
 from broker.errors import InvalidParams, Unavailable
 from broker.publish import publish
 from broker.settings import settings
@@ -54,6 +55,12 @@ def submit(jobs: Sequence[NewJob], session: Session | None = None) -> list[UUID]
     One INSERT, however many jobs. A job whose key is live already is not recorded again: the id is the live one's.
     When Redis is away the jobs are recorded all the same, and the relay sends them once it is back.
     """
+    if tracing.on():
+        return tracing.submitted(jobs, lambda carrying: _submit(carrying, session))
+    return _submit(jobs, session)
+
+
+def _submit(jobs: Sequence[NewJob], session: Session | None) -> list[UUID]:
     session = session or _ambient.get()
     try:
         if session is None:

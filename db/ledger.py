@@ -77,6 +77,7 @@ class NewJob:
     canvas: dict[str, Any] | None = None
     state: str = "PENDING"
     error: dict[str, Any] | None = None
+    notes: dict[str, Any] | None = None
 
     @property
     def lane(self) -> Lane | None:
@@ -104,6 +105,7 @@ class Claimed:
     batch: str | None
     priority: int
     may_join: bool  # nothing was charged to it yet, and another attempt is left: see db.batch
+    trace: Any  # where the submission was traced, its context: see broker.tracing
 
     @property
     def lane(self) -> Lane | None:
@@ -144,7 +146,7 @@ def _lane(queue: str, owner: str | None, batch: str | None, priority: int) -> La
 _SUBMIT = text("""
     INSERT INTO job (id, kind, queue, priority, params, key, owner, batch, lane, state, max_attempts, backoff_s,
                      time_limit_s, run_at, sent_at, expires_at, finished_at, parent_id, root_id, group_id, group_index,
-                     canvas, error)
+                     canvas, error, notes)
     SELECT id, kind, queue, priority, params, key, owner, batch, coalesce(owner, batch), state, max_attempts, backoff_s,
            time_limit_s, coalesce(run_at, now()),
            CASE WHEN coalesce(run_at, now()) <= now() AND owner IS NULL AND (batch IS NULL OR :room > (
@@ -153,12 +155,12 @@ _SUBMIT = text("""
                       AND ahead.state IN ('PENDING', 'RETRY') AND ahead.sent_at IS NOT NULL AND ahead.lane IS NOT NULL))
                 THEN clock_timestamp() END,
            expires_at, CASE WHEN state = 'FAILURE' THEN now() END,
-           parent_id, root_id, group_id, group_index, nullif(canvas, 'null'), nullif(error, 'null')
+           parent_id, root_id, group_id, group_index, nullif(canvas, 'null'), nullif(error, 'null'), notes
     FROM json_to_recordset(CAST(:rows AS json)) AS r(
         id uuid, kind varchar, queue varchar, priority smallint, params jsonb, key varchar, owner varchar,
         batch varchar, state varchar, max_attempts integer, backoff_s float8, time_limit_s float8, run_at timestamptz,
         expires_at timestamptz, parent_id uuid, root_id uuid, group_id uuid, group_index integer, canvas jsonb,
-        error jsonb)
+        error jsonb, notes jsonb)
     ORDER BY key -- two submissions of the same keys take them in one order, or each would wait for the other
     ON CONFLICT (key) WHERE key IS NOT NULL AND state IN ('PENDING', 'STARTED', 'RETRY') DO NOTHING
     RETURNING id, sent_at IS NOT NULL""")
@@ -169,7 +171,8 @@ _LIVE_WITH_KEY = text("""
 LOST = "id, state, group_id, canvas IS NOT NULL AS has_canvas, kind, attempt"
 
 CLAIMED = """id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas,
-    queue, owner, batch, priority, attempt - spared = 1 AND max_attempts > 1 AS may_join"""
+    queue, owner, batch, priority, attempt - spared = 1 AND max_attempts > 1 AS may_join,
+    notes->'trace' AS trace"""
 
 _CLAIM = text(f"""
     UPDATE job SET state = 'STARTED', attempt = attempt + 1, worker = :worker, started_at = now(),

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from broker import canvas
+from broker import canvas, tracing
 from broker.backend import describe
 from broker.context import Context
 from broker.errors import Interrupted, InvalidParams, JobError, LeaseLost
@@ -86,7 +86,8 @@ def mates(task: Job, leader: Claimed, worker: str) -> tuple[list[Claimed], bool]
 
 def answers(task: Job, ctx: Context, params: Sequence[Any]) -> list[Any]:
     """What the body returns for each of these, in their order; an exception stands for a job that failed."""
-    results = task.body(ctx, list(params))
+    with tracing.body(task.name):
+        results = task.body(ctx, list(params))
     if not isinstance(results, list | tuple) or len(results) != len(params):
         got = f"{len(results)} results" if isinstance(results, list | tuple) else type(results).__name__
         raise JobError(
@@ -149,6 +150,7 @@ def _settle(
     or_the_relay(lambda: canvas.settled(ended))
     states = {each.id: each.state for each in ended}
     for failure in bad:
+        tracing.failed(failure.job.id, errors[failure.job.id])
         said = {"job_id": str(failure.job.id), "attempt": failure.job.attempt}
         said |= {"error": failure.error["type"], "reason": failure.error["message"]}
         if states.get(failure.job.id) == "RETRY":

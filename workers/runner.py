@@ -13,7 +13,7 @@ import structlog
 from celery.exceptions import Ignore, Retry
 from celery.signals import task_postrun
 
-from broker import canvas, dropped
+from broker import canvas, dropped, tracing
 from broker.backend import describe
 from broker.context import Context
 from broker.errors import Cancelled, HandedOver, InvalidParams, JobError, LeaseLost, Suspended
@@ -49,7 +49,8 @@ def run(task: Job) -> Any:
     # Their places in Redis are free now for the next of their lanes; of a batch that took all there is none.
     send_lanes({each.lane for each in (claimed, *mates) if each.lane and (more or not each.lane.shared)})
     about(job_id=str(job_id), kind=task.name, attempt=claimed.attempt)
-    return _run_batch(task, claimed, mates) if mates else _run(task, claimed)
+    with tracing.processing(claimed, mates, worker):
+        return _run_batch(task, claimed, mates) if mates else _run(task, claimed)
 
 
 def _drop(task: Job) -> None:
@@ -98,7 +99,8 @@ def _run(task: Job, claimed: Claimed) -> Any:
 def _call(task: Job, ctx: Context, params: Any) -> Any:
     """What the body returns for one job."""
     if task.batch_size is None:
-        return task.body(ctx, params)
+        with tracing.body(task.name):
+            return task.body(ctx, params)
     (answer,) = batch.answers(task, ctx, [params])
     if isinstance(answer, Exception):
         raise answer
