@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jobs.recommend import evaluate
-from jobs.recommend.baselines import BASELINES, Bpr, Ease, ItemKnn, Popularity, RecentEase, Transitions
+from jobs.recommend.baselines import BASELINES, Bpr, Ease, ItemKnn, Popularity, RecentEase, Transitions, transitions
 from jobs.recommend.histories import from_sequences, leave_one_out
 from tests.unit.recommend.synthetic import histories
 
@@ -58,6 +58,22 @@ def test_transitions_count_what_follows_and_fade_with_steps_and_with_age() -> No
 
     assert after_a.tolist() == [0, 2, 0.5, 0]  # b twice at one step, c once at two
     assert after_ba.tolist() == [0, 2, 0.5 + 0.5 * 1, 0]  # b is one item older
+
+
+def test_transitions_counted_in_parts_are_the_same_and_only_the_strongest_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = histories()
+    whole = Transitions.fit(train)
+
+    monkeypatch.setattr(transitions, "_PAIRS", 400)
+    parts = Transitions.fit(train)
+    monkeypatch.setattr(transitions, "_KEPT", 3)
+    few = Transitions.fit(train)
+
+    assert (parts.weights != whole.weights).nnz == 0
+    assert np.diff(few.weights.indptr).max() == 3
+    assert (few.weights.max(axis=1) != whole.weights.max(axis=1)).nnz == 0
 
 
 @pytest.mark.parametrize("name", BASELINES)
