@@ -20,6 +20,7 @@ from broker.errors import GristmillError, JobError, summary
 from db.settings import redact
 from jobs.training.remote import LATER, Later, TooLarge, exchange, patiently, retry_after, trusted
 
+SHARE = 0.9  # of what it takes in a minute: a few may follow each other at once, and others may ask from this address
 LARGEST = 16 * 2**20  # bytes of an answer
 TIMEOUT_S = 30.0
 RETRIES = 6
@@ -105,13 +106,13 @@ class Client:
         return self._data(response, data)
 
     def _heed(self, headers: Mapping[str, str]) -> None:
-        """Keep the pace that the answer names; when nothing remains, nobody asks until it is reset."""
+        """Keep the pace that the answer names; when nothing remains, nobody asks until it is reset, or for a minute."""
         limit, remaining = _number(headers.get("x-ratelimit-limit")), _number(headers.get("x-ratelimit-remaining"))
         if limit:
-            self._pace.per_minute = limit
-        reset = _number(headers.get("x-ratelimit-reset"))
-        if remaining == 0 and reset and "retry-after" not in headers:
-            self._pace.hold(min(max(reset - time.time(), 0.0), _TIMED_OUT_S))
+            self._pace.per_minute = limit * SHARE
+        if remaining == 0 and "retry-after" not in headers:
+            reset = _number(headers.get("x-ratelimit-reset"))
+            self._pace.hold(min(max(reset - time.time(), 0.0), _TIMED_OUT_S) if reset else _TIMED_OUT_S)
 
     def _data(self, response: httpx2.Response, content: bytes) -> dict[str, Any]:
         """Errors come with HTTP 200 as well as with the status that they are of."""

@@ -24,7 +24,7 @@ from db.recommend import CatalogueItem, UserProfile
 from jobs.recommend.params import ImportAnilist
 from jobs.recommend.popularity import decayed
 from jobs.recommend.profile import profile_hash
-from jobs.recommend.sources.anilist.client import Client, NoSuchUser
+from jobs.recommend.sources.anilist.client import SHARE, Client, NoSuchUser
 from jobs.recommend.sources.anilist.history import Entry, item, taken
 from jobs.recommend.sources.anilist.pages import SOURCE, Pages
 from jobs.recommend.sources.mapping import read_mapping
@@ -101,7 +101,7 @@ def _pages(ctx: Context, params: ImportAnilist) -> Iterator[tuple[Client, Pages]
     if params.refresh:
         with ctx.session() as session:
             since = session.scalar(select(Job.created_at).where(Job.id == ctx.job_id))
-    client = Client(settings().anilist_url, Pace(SOURCE, settings().anilist_per_minute))
+    client = Client(settings().anilist_url, Pace(SOURCE, settings().anilist_per_minute * SHARE))
     try:
         yield client, Pages(client, settings().anilist_days * 86400, since)
     finally:
