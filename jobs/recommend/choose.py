@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,22 @@ def _pass(shelf: Shelf, scores: Array, allowed: Filter, size: int, without: Arra
     """The best `size` items that are allowed; equal scores in the order of the items. Looks no further than it must."""
     barred = set(without.tolist())
     chosen: list[int] = []
-    for item in np.argsort(-scores, kind="stable").tolist():
+    for item in descending(scores, 4 * (size + len(barred))):
         if item not in barred and allowed(shelf.facts[item]):
             chosen.append(item)
             if len(chosen) == size:
                 break
     return np.array(chosen, dtype=np.int64)
+
+
+def descending(scores: Array, head: int) -> Iterator[int]:
+    """All items, the best first; what is behind the head is sorted only if somebody gets there."""
+    parts = [np.arange(len(scores))]
+    if head < len(scores):
+        least = np.partition(scores, -head)[-head]
+        parts = [np.flatnonzero(scores >= least), np.flatnonzero(scores < least)]
+    for part in parts:
+        yield from part[np.argsort(-scores[part], kind="stable")].tolist()
 
 
 def _information(ctx: Context, ids: Sequence[str], policy: Policy) -> Array:

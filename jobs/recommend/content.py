@@ -34,9 +34,9 @@ class Content:
     """A fitted regression."""
 
     columns: dict[tuple[str, str], int]
-    design: csr_matrix  # (items, F)
+    design: csr_matrix  # (m, F) of the fitted items
     solve: Array  # (F, F) inverse of X'X + ridge over the fitted items
-    fitted: Array  # (m,) the items that it was fitted on
+    fitted: Array  # (m,) the items that it was fitted on, ascending: all, or a sample of a large catalogue
     leverage: Array  # (m,) how much each of them decides of its own guess
     targets: Array  # (items, d) the vectors
     ridge: float
@@ -48,11 +48,11 @@ class Content:
         """vectors (items, d) that the network has learned; features and titles of the same items."""
         met = Counter(pair for each in features for pair in values(each))
         columns = {pair: place for place, (pair, count) in enumerate(met.most_common(PAIRS)) if count >= _MET}
-        design = _design(columns, features, titles or [None] * len(features))
         some = np.arange(len(features))
         if len(some) > FITTED:
             some = np.sort(np.random.default_rng(seed).choice(some, FITTED, replace=False))
-        rows = design[some]
+        named = titles or [None] * len(features)
+        rows = _design(columns, [features[item] for item in some.tolist()], [named[item] for item in some.tolist()])
         gram = np.asarray((rows.T @ rows).todense(), dtype=np.float64)
         wanted = np.asarray(vectors[some], dtype=np.float64)
         tried = []
@@ -62,7 +62,7 @@ class Content:
             left = (wanted - rows @ (solve @ (rows.T @ wanted))) / (1 - leverage)[:, None]
             tried.append((float((left**2).mean()), ridge, solve, leverage))
         _, ridge, solve, leverage = min(tried, key=lambda each: each[0])
-        return cls(columns, design, solve, some, leverage, np.asarray(vectors, dtype=np.float64), ridge)
+        return cls(columns, rows, solve, some, leverage, np.asarray(vectors, dtype=np.float64), ridge)
 
     def vectors(self, features: Sequence[Features], titles: Sequence[str | None] | None = None) -> Array:
         """(n, d) vectors of items that the network does not know."""
@@ -75,12 +75,9 @@ class Content:
         return np.asarray(new @ self._weights(targets))
 
     def left_out(self, targets: Array) -> Array:
-        """(items, m) the same for the catalogue's own items, each as if it had not been there."""
-        targets = np.asarray(targets, dtype=np.float64)
-        guess = np.asarray(self.design @ self._weights(targets))
-        own = targets[self.fitted]
-        guess[self.fitted] = own - (own - guess[self.fitted]) / (1 - self.leverage)[:, None]
-        return guess
+        """(fitted, m) the same for the items that it was fitted on, each as if it had not been there."""
+        own = np.asarray(targets[self.fitted], dtype=np.float64)
+        return np.asarray(own - (own - self.design @ self._weights(targets)) / (1 - self.leverage)[:, None])
 
     def known(self, features: Features) -> list[tuple[str, str]]:
         """The pairs of an item that the regression has a column for."""
@@ -88,8 +85,7 @@ class Content:
 
     def _weights(self, targets: Array) -> Array:
         """(F, m)"""
-        rows = self.design[self.fitted]
-        return np.asarray(self.solve @ (rows.T @ np.asarray(targets[self.fitted], dtype=np.float64)))
+        return np.asarray(self.solve @ (self.design.T @ np.asarray(targets[self.fitted], dtype=np.float64)))
 
 
 def _design(

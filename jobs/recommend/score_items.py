@@ -76,7 +76,8 @@ class _Scorer:
         if not shelf.content.known(features) and not name:
             return {"item": title.item_id, "error": self._nothing(title.item_id, features)}
         if self._guesses is None:
-            self._guesses = shelf.content.left_out(self._scores[:, None])[self._open, 0]
+            unseen = np.isin(shelf.content.fitted, self._open)
+            self._guesses = shelf.content.left_out(self._scores[:, None])[unseen, 0]
         guess = float(shelf.content.scores(self._scores[:, None], [features], [name])[0, 0])
         vector = unit(shelf.content.vectors([features], [name]))[0]
         return {
@@ -127,11 +128,13 @@ def _check(ctx: Context, opened: Opened) -> dict[str, Any]:
         # md5 for a choice without order that is the same each time
         some = select(UserProfile.item_ids).where(UserProfile.item_count >= 2).order_by(func.md5(UserProfile.username))
         histories = [opened.known(item_ids) for item_ids in session.scalars(some.limit(CHECKED))]
-    usable = [history for history in histories if len(history) >= 2]
+    content = opened.shelf.content
+    usable = [history for history in histories if len(history) >= 2 and history[-1] in content.fitted]
     if not usable:
         return {"users": 0, "percentile": None, "with_own_vector": None, "random": 0.5}
     scores = opened.loaded.ranker.scores([history[:-1] for history in usable]).float().cpu().numpy()
-    guesses = opened.shelf.content.left_out(scores.T).T
+    guesses = np.full(scores.shape, np.nan)
+    guesses[:, content.fitted] = content.left_out(scores.T).T
     return {
         "users": len(usable),
         "percentile": _mean_percentile(guesses, usable),
@@ -145,5 +148,6 @@ def _mean_percentile(scores: Array, histories: Sequence[Array]) -> float:
     found = []
     for row, history in zip(scores, histories, strict=True):
         others = np.delete(row, history)
+        others = others[~np.isnan(others)]
         found.append(_percentile(float(row[history[-1]]), others))
     return round(float(np.mean(found)), 4)

@@ -42,6 +42,16 @@ def test_what_is_said_of_an_item_that_is_left_out_is_what_a_fit_without_it_says(
     assert np.allclose(fitted.left_out(VECTORS)[0], rest.vectors(FEATURES[:1], ["Title 0"])[0])
 
 
+def test_a_large_catalogue_is_judged_by_a_sample_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FITTED", 40)
+
+    sampled = Content.fit(VECTORS, FEATURES)
+
+    assert len(set(sampled.fitted.tolist())) == 40
+    assert sampled.left_out(VECTORS).shape == (40, 4)
+    assert np.abs(sampled.left_out(VECTORS) - VECTORS[sampled.fitted]).max() < 0.5
+
+
 def test_features_that_no_other_item_has_are_not_known(fitted: Content) -> None:
     assert fitted.known({"genres": ["g0", "new"], "year": 2031}) == [("genres", "g0")]
     assert fitted.known({"studio": "unheard of"}) == []

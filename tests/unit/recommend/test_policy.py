@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jobs.recommend.choose import descending
 from jobs.recommend.features import facts
 from jobs.recommend.params import Policy
 from jobs.recommend.policy.calibration import ALPHA, divergence, mix, spread_over
@@ -112,6 +113,13 @@ def test_all_weights_together_choose_each_candidate_once() -> None:
 def test_a_weight_without_its_part_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs the pool's vectors"):
         rerank(Pool(RELEVANCE), Weights(diversity=0.1), 2)
+
+
+@pytest.mark.parametrize("head", [1, 7, 30, 99])
+def test_items_come_in_the_order_of_their_scores_and_equals_in_their_own(head: int) -> None:
+    scores = np.random.default_rng(0).integers(0, 5, 30).astype(float)
+
+    assert list(descending(scores, head)) == np.argsort(-scores, kind="stable").tolist()
 
 
 @pytest.mark.parametrize(
