@@ -2,7 +2,7 @@
 
 The rounding of a batched float32 forward depends on the batch, so two items that nearly tie can change places with
 who else is in it. How far a score is off at most is measured (`error`) and doubled; a user who has two neighbours in
-the list closer than twice that is computed again in float64. About one user in ten on MovieLens-100K.
+the list closer than twice that is computed again in float64. On MovieLens-100K that is one user in sixteen.
 """
 
 from __future__ import annotations
