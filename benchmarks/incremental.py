@@ -2,7 +2,7 @@
 model's pass, in this process's processor time (so that others on the machine matter less).
 
 MovieLens-100K's users, their last three items new. Postgres is left out: both ways read the history, whose hash
-decides, and write the same row. Last line: {"rebuilt_us", "incremental_us", …} per user, of the smallest of five rounds.
+decides, and write the same row. Last line: {"rebuilt_us", "incremental_us", …} per user, of the best of five rounds.
 """
 
 import json

@@ -12,21 +12,23 @@ in use, compute everyone's list under the new version, promote. Beside it, on th
     popular       the ten most rated so far that the user has not seen
 
 Users without any list count as misses; the figures named `…_listed` leave them out. --kill runs everything a second
-time, kills the worker (SIGKILL, with its processes) at two moments within a refresh, and compares.
+time, the worker killed (SIGKILL, with its processes) within the training of the first weekly refresh and while the
+lists of the second are computed, and compares hits, decisions and the last lists.
 
 Last line: {"hit_with_refresh", "hit_without", "weeks", …}.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -227,39 +229,45 @@ def draw(path: Path, tried: dict[str, Tried]) -> None:
     figure.savefig(path)
 
 
-@contextmanager
-def timed(times: dict[str, float], name: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    times[name] = round(time.perf_counter() - began, 1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weeks", type=int, help="serve so many weeks; all there are without it")
     parser.add_argument("--model", default="blend")
     parser.add_argument("--epochs", type=int, help="of the quick preset's small network; 2 without it")
     parser.add_argument("--kill", action="store_true", help="a second time, with the worker killed twice")
+    parser.add_argument("--kills", type=int, default=0, help="in this run kill the worker in so many refreshes")
     parser.add_argument("--picture", type=Path, metavar="FILE.png")
     options = parser.parse_args()
     training: dict[str, Any] = {"acceleration": "off"} | ({"epochs": options.epochs} if options.epochs else {})
     params = {"model": options.model, "preset": "quick", "top_k": TOP, "training": training}
     timeline = weeks()
     timeline = timeline[: FIRST + options.weeks] if options.weeks else timeline
-    took: dict[str, float] = {}
-    with timed(took, "seconds"):
-        made = run(timeline, params, 0)
+    began = time.perf_counter()
+    made = run(timeline, params, options.kills)
     answer = {"weeks": len(timeline) - FIRST, "user_weeks": made["tried"]["without"].users, **figures(made["tried"])}
     promoted = sum("is in use" in each for each in made["decisions"])
-    answer |= {"refreshes": len(made["decisions"]), "promoted": promoted}
+    answer |= {"refreshes": len(made["decisions"]), "promoted": promoted, "kills": options.kills}
+    answer |= {"seconds": round(time.perf_counter() - began), "outcome": _digest(made)}
     if options.picture:
         draw(options.picture, made["tried"])
     if options.kill:
-        with timed(took, "seconds_killed"):
-            killed = run(timeline, params, KILLS)
-        same = all(killed[name] == made[name] for name in ("tried", "decisions", "lists"))
-        answer |= {"kills": KILLS, "same_when_killed": same}
-    print(json.dumps(answer | took))
+        answer["same_when_killed"] = _again()["outcome"] == answer["outcome"]
+    print(json.dumps(answer))
+
+
+def _digest(made: dict[str, Any]) -> str:
+    """Of everything that a run came to."""
+    whole = made | {"tried": {arm: asdict(each) for arm, each in made["tried"].items()}}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _again() -> dict[str, Any]:
+    """The same in a process of its own, killed: a process has one home."""
+    given = [each for each in sys.argv[1:] if each != "--kill"]
+    command = [sys.executable, "-m", "benchmarks.weekly_loop", *given, "--kills", str(KILLS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
 if __name__ == "__main__":
