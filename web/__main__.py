@@ -1,12 +1,13 @@
 """`python -m web`: what `gristmill web` becomes."""
 
+import logging
 import sys
 
 import uvicorn
 
 from broker.address import announce, free_port
 from broker.errors import summary
-from broker.log import configure
+from broker.log import configure, handle
 from db.settings import SettingsError
 from web.app import create
 from web.settings import Settings, settings
@@ -26,6 +27,7 @@ def main() -> None:
 def serve(chosen: Settings) -> None:
     """The same with these settings. Raises SettingsError."""
     configure()
+    handle(logging.getLogger())
     app = create(chosen)
     port = free_port(chosen.web_port, chosen.web_host)
     announce("web", f"http://{f'[{chosen.web_host}]' if ':' in chosen.web_host else chosen.web_host}:{port}")

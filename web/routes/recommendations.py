@@ -36,7 +36,7 @@ class Recommendations(BaseModel):
     verdict: Literal["fresh", "recomputed", "queued"]
     job: UUID | None = None
     basis: Literal["model", "popular"] | None = Field(
-        default=None, description="popular: nothing is known of the user."
+        default=None, description="popular: nothing is known of him."
     )
     reason: str | None = None
     model_version: int | None = None
