@@ -56,13 +56,18 @@ class Loss:
 
 
 def _full(vectors: Tensor, bias: Tensor | None, users: Tensor, batch: Batch, smoothing: float) -> Tensor:
-    pad = len(vectors) - 2  # a column of the logits of its own, where padded entries of `known` fall
-    logits = F.linear(users, vectors[:-1], None if bias is None else F.pad(bias, (0, 1)))  # (T, items + 1)
-    closed = torch.cat([batch.known, torch.full_like(batch.known[:, :1], pad)], dim=1)
-    logits.scatter_(1, closed, -torch.inf)  # in place: a copy of the logits took 5 % of a step
+    open_ = logits(vectors, bias, users, batch)
     if batch.target.shape[1] == 1 and not smoothing:
-        return F.cross_entropy(logits, batch.target[:, 0], reduction="sum")
-    return _soft(logits, logits.gather(1, batch.target), batch.weight, smoothing)
+        return F.cross_entropy(open_, batch.target[:, 0], reduction="sum")
+    return _soft(open_, open_.gather(1, batch.target), batch.weight, smoothing)
+
+
+def logits(vectors: Tensor, bias: Tensor | None, users: Tensor, batch: Batch) -> Tensor:
+    """(T, items + 1), -inf where an item cannot be the answer; the last column is padding's."""
+    pad = len(vectors) - 2  # where padded entries of `known` fall
+    made = F.linear(users, vectors[:-1], None if bias is None else F.pad(bias, (0, 1)))
+    closed = torch.cat([batch.known, torch.full_like(batch.known[:, :1], pad)], dim=1)
+    return made.scatter_(1, closed, -torch.inf)  # in place: a copy of the logits took 5 % of a step
 
 
 def _sampled(
@@ -83,14 +88,14 @@ def _sampled(
     return own, F.pad(others, (0, 1)).scatter(1, closed, -torch.inf)[:, :-1]
 
 
-def _soft(logits: Tensor, own: Tensor, weight: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy with the targets' weights (T, n), which add up to 1 a row; closed logits are -inf."""
+def _soft(open_: Tensor, own: Tensor, weight: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy with the targets' weights (T, n), which add up to 1 a row; `open_` is -inf elsewhere."""
     wanted = (own * weight).sum(dim=1)
     if smoothing:
-        shut = logits.isinf()
-        mean = logits.masked_fill(shut, 0).sum(dim=1) / (~shut).sum(dim=1)
+        shut = open_.isinf()
+        mean = open_.masked_fill(shut, 0).sum(dim=1) / (~shut).sum(dim=1)
         wanted = (1 - smoothing) * wanted + smoothing * mean
-    return (logits.logsumexp(dim=1) - wanted).sum()
+    return (open_.logsumexp(dim=1) - wanted).sum()
 
 
 def _gbce(own: Tensor, others: Tensor, weight: Tensor, calibration: float, negatives: int, items: int) -> Tensor:

@@ -140,6 +140,15 @@ class Evaluate(Source, Acceleration):
     in_use: bool = Field(False, description="Measure the registered model in use, too.")
 
 
+class Adapt(Source):
+    """Measure whether a few steps on each user's own history make the network in use rank better; nothing changes."""
+
+    data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')
+    steps: int = Field(5, ge=1, le=100, description="Steps on the vector of each user.")
+    rate: float = Field(0.05, gt=0, le=1, description="Of these steps.")
+    pull: float = Field(1.0, ge=0, description="How strongly the vector is held near zero.")
+
+
 class Policy(Params):
     """What a list shall be besides likely; the defaults only leave out what is marked as adult."""
 

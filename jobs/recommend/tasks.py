@@ -10,6 +10,7 @@ from broker.job import job
 from db.recommend import UserProfile
 from jobs.recommend.cache import unknown
 from jobs.recommend.params import (
+    Adapt,
     Evaluate,
     ImportAnilist,
     ImportData,
@@ -132,3 +133,10 @@ def similar(ctx: Context, params: Similar) -> dict[str, Any]:
     from jobs.recommend.similar import similar
 
     return similar(ctx, params)
+
+
+@job("recommend.adapt", params=Adapt, queue="gpu", time_limit=3600)
+def adapt(ctx: Context, params: Adapt) -> dict[str, Any]:
+    from jobs.recommend.adaptation import adapt
+
+    return adapt(ctx, params)

@@ -16,7 +16,7 @@ from db.settings import settings
 from db.store import ArtifactStore
 from jobs.recommend import evaluate
 from jobs.recommend.artifact import load_model
-from jobs.recommend.tasks import import_data, pretrain_all, pretrain_user, train
+from jobs.recommend.tasks import adapt, import_data, pretrain_all, pretrain_user, train
 from tests.integration.recommend.conftest import ITEMS, USERS
 from tests.integration.recommend.running import claim, once, run
 
@@ -92,6 +92,15 @@ def test_other_models_train_and_recommend(imported: dict[str, Any], events: Path
     loaded = load_model(store().fetch(trained["artifact"]))
     assert ("blend" in loaded.manifest) == (model == "blend")
     assert run(pretrain_user, username="u0", top_k=5)["recommendations"] == 5
+
+
+def test_adapting_to_each_user_is_measured_and_changes_nothing(trained: dict[str, Any]) -> None:
+    found = run(adapt, data="database", steps=2)
+
+    assert (found["version"], found["users"]) == (1, USERS)
+    assert found["test"]["plain"] == pytest.approx(trained["metrics"]["test"]["ndcg@10"], abs=1e-4)
+    assert 0 <= found["test"]["kept"] <= 1
+    assert versions() == [(1, True)]
 
 
 class Killed(BaseException):
