@@ -27,6 +27,7 @@ imports = (
     "workers.lease",
     "workers.intake",
     "workers.stopping",
+    "workers.memory",
     "jobs.recommend.tasks",
     "jobs.classify.tasks",
     "jobs.compress.tasks",

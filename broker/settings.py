@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     affinity_jobs: int = Field(100, ge=1)  # how long a worker stays on one queue while another waits
     affinity_seconds: float = Field(300, gt=0)
     stop_grace_seconds: float = Field(8, ge=0)  # from SIGTERM to giving a running job back; Docker waits 10 s
+    hit_rate_floor: float = Field(0.8, ge=0, le=1)  # of cached recommendations: below it the metrics alert
+    hit_rate_reads: int = Field(100, ge=1)  # fewer, yesterday and today, say nothing
     log: Literal["text", "json"] = "text"
 
 

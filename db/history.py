@@ -29,8 +29,19 @@ _TRANSITIONS = f"""
 _DROPPED = """
     SELECT queue, sum(messages) FROM dropped_message WHERE id > :after AND id <= :upto GROUP BY 1"""
 
+# What moved just before in the same process, for the same job: a model that comes in makes room for itself. Of the rows
+# before :after only the last of a job that goes on is looked up.
 _MOVES = """
-    SELECT event, count(*), sum(seconds) FROM model_event WHERE id > :after AND id <= :upto GROUP BY 1"""
+    SELECT event, count(*), sum(seconds),
+           count(*) FILTER (WHERE event IN ('load', 'restore') AND before IN ('offload', 'drop'))
+    FROM (SELECT event, seconds, coalesce(lag(event) OVER same, (
+              SELECT event FROM model_event AS earlier
+              WHERE earlier.job_id = later.job_id AND earlier.process = later.process AND earlier.id < later.id
+              ORDER BY earlier.id DESC LIMIT 1)) AS before
+          FROM model_event AS later WHERE id > :after AND id <= :upto
+          WINDOW same AS (PARTITION BY job_id, process ORDER BY id)) AS moved GROUP BY 1"""
+
+JOINED = "Joined"  # the cause of a start: along with another job, in one call (migration 0010)
 
 
 class Behind(Exception):
@@ -60,7 +71,7 @@ class Tally:
 
     @classmethod
     def of_model_moves(cls) -> "Tally":
-        """(event,) of db.residency to the count, and the seconds that they took."""
+        """(event,) of db.residency to the count, the seconds that they took, and how many were switches."""
         return cls(text(_HORIZON.format(table="model_event")), text(_MOVES), 1)
 
     def look(self, on: Connection) -> Sums:

@@ -63,6 +63,27 @@ def device_bytes(device: str) -> int | None:
     return int(size[1]) << 20 if size else None
 
 
+class Memory(NamedTuple):
+    """Of one device, in bytes."""
+
+    device: str
+    used: int
+    total: int
+
+
+def gpu_memory() -> list[Memory]:
+    """Of the GPUs that CUDA_VISIBLE_DEVICES names, which a gpu worker's always does: what all processes use of each."""
+    visible = {each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()}
+    if not visible:
+        return []
+    rows = _asked("index,uuid,memory.used,memory.total", "nounits")
+    return [
+        Memory(f"gpu{index}", int(used) << 20, int(total) << 20)
+        for index, uuid, used, total in rows
+        if {index, uuid} & visible and used.isdigit() and total.isdigit()
+    ]
+
+
 def gpus() -> list[Gpu]:
     """The NVIDIA devices that this process may use; CUDA_VISIBLE_DEVICES narrows and orders them."""
     found = _nvidia_smi() or _driver()
@@ -81,13 +102,18 @@ def gpus() -> list[Gpu]:
 
 
 def _nvidia_smi() -> list[Gpu]:
-    query = ["nvidia-smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader"]
+    return [Gpu(index, f"{name}, {memory}") for index, name, memory in _asked("index,name,memory.total")]
+
+
+def _asked(fields: str, *options: str) -> list[list[str]]:
+    """What nvidia-smi says of each GPU; nothing where it is missing."""
+    query = ["nvidia-smi", f"--query-gpu={fields}", f"--format={','.join(('csv', 'noheader', *options))}"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = [[part.strip() for part in line.split(",")] for line in said.splitlines() if line.count(",") == 2]
-    return [Gpu(index, f"{name}, {memory}") for index, name, memory in rows]
+    rows = ([part.strip() for part in line.split(",")] for line in said.splitlines())
+    return [row for row in rows if len(row) == fields.count(",") + 1]
 
 
 def _driver() -> list[Gpu]:

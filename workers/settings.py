@@ -16,8 +16,6 @@ class Settings(BaseSettings):
     device: str = "auto"  # "auto" takes an accelerator when there is one; "cpu", "cuda", "cuda:1", "mps"
     model_memory: ByteSize | None = None  # what resident models may take on the device, in each process
     host_memory: ByteSize | None = None  # and of what was moved out of it
-    hit_rate_floor: float = Field(0.8, ge=0, le=1)  # of cached recommendations: below it the metrics alert
-    hit_rate_reads: int = Field(100, ge=1)  # fewer, yesterday and today, say nothing
     flower_auth: str | None = Field(None, repr=False)  # user:password, several separated by commas
 
 

@@ -8,6 +8,7 @@ import db.dropped
 import db.edit
 import db.idempotency
 import db.job
+import db.memory
 import db.recommend
 import db.residency
 import db.source_page

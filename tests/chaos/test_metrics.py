@@ -13,16 +13,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, text
 
+from broker.metrics import LedgerReader
 from broker.publish import lengths
 from broker.queues import PRIORITIES
+from broker.series import families
 from db.engine import autocommit, engine
 from tests import jobs
 from tests.chaos.servers import postgres_away
-from tests.processes import ROOT, Process, start_relay, start_worker
-from workers.metrics import LedgerReader, families
+from tests.processes import Process, start_relay, start_worker
 
 LEASE = {"GRISTMILL_LEASE_SECONDS": "3"}
-RECIPE = ROOT / "docs" / "recipes" / "monitor.md"
 
 Labels = tuple[str, ...]
 Samples = dict[Labels, float]  # name and the labels' values, sorted by the labels' names
@@ -38,8 +38,8 @@ TRUTH = """
         WHERE to_state = 'RETRY' GROUP BY 2
     UNION ALL SELECT 'gristmill_leases_lost_total', kind, NULL, NULL, count(*) FROM job_event e
         JOIN job ON job.id = job_id WHERE from_state = 'STARTED' AND e.error LIKE 'the lease of%ran out%' GROUP BY 2
-    UNION ALL SELECT 'gristmill_job_run_seconds_count', kind, NULL, NULL, count(*) FROM job_event e
-        JOIN job ON job.id = job_id WHERE from_state = 'STARTED' GROUP BY 2
+    UNION ALL SELECT 'gristmill_job_run_seconds_count', kind, queue, NULL, count(*) FROM job_event e
+        JOIN job ON job.id = job_id WHERE from_state = 'STARTED' GROUP BY 2, 3
     UNION ALL SELECT 'started', kind, NULL, NULL, count(*) FROM job_event e JOIN job ON job.id = job_id
         WHERE to_state = 'STARTED' GROUP BY 2
     UNION ALL SELECT 'due', priority::text, queue, NULL, count(*) FROM job
@@ -221,14 +221,3 @@ def test_without_postgres_the_metrics_say_so_in_time_and_nothing_else(address: s
         assert time.monotonic() - began < 10  # when Prometheus gives up
 
     until(lambda: samples(scrape(address)), lambda told: total(told, "gristmill_up") == 1, 60)
-
-
-def test_the_alerts_of_the_recipe_name_metrics_that_there_are(quiet: Path) -> None:
-    jobs.nothing.apply_async(queue="gpu.none")
-    with engine().connect() as connection:
-        known = {family.name for family in families(LedgerReader().look(connection))} | {"gristmill_up"}
-
-    rules = RECIPE.read_text().split("groups:")[1].split("```")[0]
-    named = re.findall(r"gristmill_\w+", "".join(re.findall(r"expr:(.*?)(?:for|annotations):", rules, re.DOTALL)))
-    assert len(set(named)) > 8
-    assert {re.sub("_(total|count|bucket)$", "", name) for name in named} <= known

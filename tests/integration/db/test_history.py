@@ -147,4 +147,22 @@ def test_moves_of_models_are_counted_with_their_time(on: Connection) -> None:
         residency.record(on, job.id, 1, "editor", event, seconds, 60)
     residency.record(on, uuid4(), 1, "editor", "load", 9.0, 60)  # of no job
 
-    assert tally.look(on) == {("load",): (2, 3.0), ("offload",): (1, 0.5)}
+    assert tally.look(on) == {("load",): (2, 3.0, 1), ("offload",): (1, 0.5, 0)}
+
+
+def test_a_switch_is_what_comes_in_after_another_had_to_go_also_across_two_looks(on: Connection) -> None:
+    tally, job = Tally.of_model_moves(), born(on)
+
+    def move(model: str, event: residency.Event, process: int = 7) -> None:
+        residency.record(on, job.id, process, model, event, 0.5, 1000)
+
+    move("a", "load")
+    move("b", "load")  # into free room
+    move("a", "drop")
+    move("x", "load", process=8)  # another process had the room
+    assert {key: values[2] for key, values in tally.look(on).items()} == {("load",): 0, ("drop",): 0}
+    for _ in range(2):
+        tally.settle(engine())
+
+    move("c", "load")
+    assert tally.look(on)["load",] == (4, 2.0, 1)

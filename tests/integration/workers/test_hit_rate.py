@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from db import recommend as rows
+from broker.metrics import LedgerCollector, LedgerReader
+from broker.settings import settings
+from db import recommend_stat
 from db.engine import engine, session
-from workers.metrics import LedgerCollector, LedgerReader
-from workers.settings import settings
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def floor(clean_db: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def scraped(hits: int, misses: int) -> tuple[float | None, ...]:
     """Hits, misses, hit rate and alert after so many further reads."""
     with session() as opened:
-        rows.count_reads(opened, hits, misses, {})
+        recommend_stat.count_reads(opened, hits, misses, {})
     registry = CollectorRegistry()
     registry.register(LedgerCollector(LedgerReader()))
     names = ("cache_hits_total", "cache_misses_total", "hit_rate", "hit_rate_low")
