@@ -52,7 +52,7 @@ def main() -> None:
         print(f"{time.perf_counter() - begin:6.0f} s, {done + 1} of {total}: {name}", file=sys.stderr)
 
     held = contest.hold(contestants, given.models, seeds, tell)
-    facts = {"split": said, "split_sha256": frozen.freeze(split).sha256, "seeds": f"{seeds[0]} to {seeds[-1]}"}
+    facts = {"split": said, "split_sha256": frozen.freeze(split).sha256, "seeds": ", ".join(map(str, seeds))}
     page = Page(f"Recommenders on {loaded.name}", held, facts, held.pairs())
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)

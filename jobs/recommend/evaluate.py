@@ -30,6 +30,7 @@ FULL, UNFILTERED, UNIFORM, POPULAR = PROTOCOLS = ("full", "unfiltered", "u100", 
 SAMPLED = (UNIFORM, POPULAR)
 METRIC = "ndcg@10"  # of the full ranking: what is chosen and compared by
 LIST = 10  # items a user whose coverage, novelty and popularity are told
+SAME = "no difference seen"
 LIST_FIGURES = ("coverage@10", "novelty@10", "popularity@10")
 VALIDATED = 20_000  # users at most while training: more would take longer than the epochs between
 _SCORES = 2**23  # in memory at once, over all users of a part
@@ -71,7 +72,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference seen"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else SAME
 
 
 def compare(one: Measured, other: Measured) -> Difference:

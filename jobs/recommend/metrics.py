@@ -12,6 +12,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 CUTS = (5, 10)
+_TRIES = 3  # draws for each negative that is wanted
 
 
 def ranks(scores: Array, targets: Array, closed: Array | None = None) -> Array:
@@ -44,18 +45,49 @@ def draw(
 ) -> Array:
     """(users, negatives) unseen items other than the target, without replacement; -1 where there are no more.
 
-    seen (users, items) bool. Uniform, or in proportion to `popularity` (items,), by the Gumbel-top-k trick (Kool et al.
-    2019): the k greatest of log-weight + Gumbel noise are k draws without replacement.
+    seen (users, items) bool. Uniform, or one after the other in proportion to `popularity` (items,).
     """
-    keys: Array = np.asarray(random.gumbel(size=seen.shape))
-    if popularity is not None:
-        with np.errstate(divide="ignore"):
-            keys += np.log(popularity)
-    keys[seen] = -np.inf
-    keys[np.arange(len(targets)), targets] = -np.inf
-    negatives = min(negatives, keys.shape[1])
-    drawn = np.argpartition(-keys, negatives - 1, axis=1)[:, :negatives]
-    return np.where(np.isfinite(np.take_along_axis(keys, drawn, axis=1)), drawn, -1)
+    closed = seen.copy()
+    closed[np.arange(len(targets)), targets] = True
+    weights = np.ones(seen.shape[1]) if popularity is None else popularity.astype(float)
+    drawn = _tried(closed, weights, random, negatives)
+    short = np.flatnonzero(drawn[:, -1] < 0)
+    row, column = np.nonzero(drawn[short] >= 0)
+    rest = closed[short]
+    rest[row, drawn[short[row], column]] = True
+    keyed = _keyed(rest, weights, random, negatives)
+    begin = (drawn[short] >= 0).sum(axis=1)[:, None]
+    places = np.arange(negatives)
+    after = np.take_along_axis(keyed, np.maximum(places - begin, 0), axis=1)
+    drawn[short] = np.where(places < begin, drawn[short], after)
+    return drawn
+
+
+def _tried(closed: Array, weights: Array, random: np.random.Generator, negatives: int) -> Array:
+    """Draws with replacement, of which closed items and repeats are dropped; -1 behind those that are left."""
+    cumulated = np.cumsum(weights)
+    tries = random.random((len(closed), _TRIES * negatives)) * cumulated[-1]
+    tried = np.minimum(np.searchsorted(cumulated, tries, side="right"), len(weights) - 1)
+    order = np.argsort(tried, axis=1, kind="stable")
+    ordered = np.take_along_axis(tried, order, axis=1)
+    again = np.zeros(tried.shape, dtype=bool)
+    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    good = ~again & ~np.take_along_axis(closed, tried, axis=1)
+    place = np.cumsum(good, axis=1)
+    drawn = np.full((len(closed), negatives), -1, dtype=np.int64)
+    row, column = np.nonzero(good & (place <= negatives))
+    drawn[row, place[row, column] - 1] = tried[row, column]
+    return drawn
+
+
+def _keyed(closed: Array, weights: Array, random: np.random.Generator, negatives: int) -> Array:
+    """Such draws where few tries would find an open item, by a key for each: Gumbel-top-k (Kool et al. 2019)."""
+    with np.errstate(divide="ignore"):
+        keys: Array = np.asarray(random.gumbel(size=closed.shape)) + np.log(weights)
+    keys[closed] = -np.inf
+    drawn = np.argsort(-keys, axis=1)[:, :negatives]
+    found = np.where(np.isfinite(np.take_along_axis(keys, drawn, axis=1)), drawn, -1)
+    return np.pad(found, ((0, 0), (0, negatives - found.shape[1])), constant_values=-1)
 
 
 def gains(ranked: Array, cut: int = 10) -> Array:

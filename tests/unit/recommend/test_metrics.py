@@ -48,12 +48,15 @@ def test_negatives_are_drawn_once_each_unseen_and_as_often_as_they_are_popular()
     seen[:, 0] = True
     targets = np.ones(4000, dtype=np.int64)
 
-    drawn = metrics.draw(seen, targets, random, popularity=np.array([50, 50, 1, 3, 0, 4]), negatives=2)
+    drawn = metrics.draw(seen, targets, random, popularity=np.array([5, 5, 1, 3, 0, 4]), negatives=2)
 
     assert all(len({*row}) == 2 for row in drawn.tolist())
     assert {*drawn.ravel().tolist()} == {2, 3, 5}
     pairs = {2: (3 / 8) * (1 / 5) + (4 / 8) * (1 / 4) + 1 / 8}  # of two draws without replacement, item 2 in one
     assert (drawn == 2).any(axis=1).mean() == pytest.approx(pairs[2], abs=0.02)
+    assert (metrics.draw(seen, targets, random, negatives=5) >= 0).sum(axis=1).tolist() == [
+        4
+    ] * 4000  # there are no more
 
 
 def test_constant_scores_are_worth_chance() -> None:
