@@ -119,7 +119,8 @@ def score_items(
     from workers.cli.titles import read_titles
     from workers.cli.views.recommend import listed
 
-    titles = read_titles(items[0]) if len(items) == 1 and "." in items[0] else [{"item_id": each} for each in items]
+    is_file = len(items) == 1 and items[0].endswith((".csv", ".tsv"))
+    titles = read_titles(items[0]) if is_file else [{"item_id": each} for each in items]
     found = _run(job, {"username": user, "items": titles})
     for each in found["errors"]:
         note(each["error"])
