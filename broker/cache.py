@@ -13,7 +13,7 @@ import structlog
 
 from broker.settings import make_client
 from db import recommend as rows
-from db import registry
+from db import recommend_stat, registry
 from db.engine import session
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ def flush_reads() -> int:
     if not hits and not misses:
         return 0
     with session() as opened:
-        rows.count_reads(opened, sum(hits.values()), misses, hits)
+        recommend_stat.count_reads(opened, sum(hits.values()), misses, hits)
     try:
         redis_client().delete(READS_TAKEN)
     except redis.RedisError as error:

@@ -1,4 +1,4 @@
-"""What is remembered of recommendations: catalogue, users' profiles, cached lists and counters.
+"""What is remembered of recommendations: catalogue, users' profiles and cached lists (db/recommend_stat.py: counters).
 
 A cached list is fresh when it is young enough, of the profile that the user has now, and of the model in use now; the
 database decides this in the statement that reads it, so a change is never followed by a stale answer. Lists of other
@@ -104,16 +104,6 @@ class History:
     state: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reads:
-    """Reads of the cache: all that were counted, and those of the last days."""
-
-    hits: int
-    misses: int
-    recent_hits: int
-    recent_misses: int
-
-
 _PUT_ITEMS = text("""
     INSERT INTO catalogue_item (item_id, title, features)
     SELECT item_id, title, features FROM jsonb_to_recordset(CAST(:rows AS jsonb))
@@ -158,18 +148,18 @@ _STANDING = text("""
     SELECT p.username, p.profile_hash, (SELECT version FROM model WHERE name = :model AND is_current) AS model_version
     FROM user_profile p WHERE p.username = :username""")
 
-_IN_USE = "(SELECT version FROM model WHERE name = :model AND is_current)"
+IN_USE = "(SELECT version FROM model WHERE name = :model AND is_current)"
 _FRESH = """
     FROM recommendation_cache c JOIN user_profile p USING (username, profile_hash)
     WHERE c.cached_at > now() - make_interval(secs => :fresh_s) AND c.top_k >= :top_k"""
 
 _READ = text(f"""
     SELECT c.username, c.profile_hash, c.items, c.top_k, c.model_version, c.cached_at, c.hit_count, c.basis {_FRESH}
-    AND c.username = :username AND c.model_version = {_IN_USE}""")
+    AND c.username = :username AND c.model_version = {IN_USE}""")
 
 _FRESH_OF = text(f"""
     SELECT c.username {_FRESH} AND c.username = ANY(:usernames)
-    AND c.model_version = coalesce(CAST(:version AS integer), {_IN_USE})""")
+    AND c.model_version = coalesce(CAST(:version AS integer), {IN_USE})""")
 
 _HISTORIES = text("""
     SELECT p.username, p.profile_hash, p.item_ids, c.profile_hash AS cached_hash, c.state
@@ -183,7 +173,7 @@ _BEHIND = text(f"""
 
 _RENEW = text(f"""
     UPDATE recommendation_cache SET cached_at = now()
-    WHERE model_version = coalesce(CAST(:version AS integer), {_IN_USE})""")
+    WHERE model_version = coalesce(CAST(:version AS integer), {IN_USE})""")
 
 # One pass over the index: a million names stay where they are, and only the bounds come out.
 _RANGES = text("""
@@ -193,47 +183,13 @@ _RANGES = text("""
 
 _USERNAMES = text("SELECT username FROM user_profile WHERE username BETWEEN :first AND :last ORDER BY username")
 
-_COUNT = text("""
-    INSERT INTO recommendation_stat (day, device, precision, hits, misses, inferences, incremental, inference_seconds)
-    VALUES (current_date, :device, :precision, :hits, :misses, :inferences, :incremental, :seconds)
-    ON CONFLICT (day, device, precision) DO UPDATE SET
-        hits = recommendation_stat.hits + excluded.hits, misses = recommendation_stat.misses + excluded.misses,
-        inferences = recommendation_stat.inferences + excluded.inferences,
-        incremental = recommendation_stat.incremental + excluded.incremental,
-        inference_seconds = recommendation_stat.inference_seconds + excluded.inference_seconds""")
-
-_COUNT_HITS = text(f"""
-    UPDATE recommendation_cache c SET hit_count = c.hit_count + r.value::bigint
-    FROM jsonb_each_text(CAST(:hits AS jsonb)) AS r WHERE c.username = r.key AND c.model_version = {_IN_USE}""")
-
-_TOTALS = text(f"""
-    SELECT coalesce(sum(hits), 0)::bigint AS hits, coalesce(sum(misses), 0)::bigint AS misses,
-        coalesce(sum(inferences), 0)::bigint AS inferences, coalesce(sum(incremental), 0)::bigint AS incremental,
-        coalesce(sum(inference_seconds), 0) AS seconds,
-        (SELECT device FROM recommendation_stat WHERE inferences > 0 ORDER BY day DESC, inferences DESC LIMIT 1)
-            AS device,
-        (SELECT precision FROM recommendation_stat WHERE inferences > 0 ORDER BY day DESC, inferences DESC LIMIT 1)
-            AS precision,
-        (SELECT count(*) FROM recommendation_cache WHERE model_version = {_IN_USE}) AS cached
-    FROM recommendation_stat""")
-
-_READS = text("""
-    SELECT coalesce(sum(hits), 0)::bigint AS hits, coalesce(sum(misses), 0)::bigint AS misses,
-        coalesce(sum(hits) FILTER (WHERE day >= current_date - CAST(:days AS integer)), 0)::bigint AS recent_hits,
-        coalesce(sum(misses) FILTER (WHERE day >= current_date - CAST(:days AS integer)), 0)::bigint AS recent_misses
-    FROM recommendation_stat""")
-
-_READS_BY_DAY = text("""
-    SELECT day, sum(hits)::bigint AS hits, sum(misses)::bigint AS misses FROM recommendation_stat
-    WHERE day >= current_date - CAST(:days AS integer) GROUP BY day HAVING sum(hits + misses) > 0 ORDER BY day""")
-
 _CLEAN = text(
     "DELETE FROM recommendation_cache WHERE cached_at < now() - make_interval(secs => :seconds) RETURNING username"
 )
 
 # What is newer than the version in use may be about to come into use.
 _CLEAN_VERSIONS = text(f"""
-    DELETE FROM recommendation_cache WHERE model_version < {_IN_USE}
+    DELETE FROM recommendation_cache WHERE model_version < {IN_USE}
     AND model_version IS DISTINCT FROM CAST(:before AS integer)""")
 
 
@@ -306,34 +262,6 @@ def usernames(on: Executor, first: str, last: str) -> list[str]:
     return list(on.execute(_USERNAMES, {"first": first, "last": last}).scalars())
 
 
-def count_reads(on: Executor, hits: int, misses: int, by_user: Mapping[str, int]) -> None:
-    """Add reads of the cache to the counters and to the users' rows."""
-    if hits or misses:
-        _count(on, "", "", hits=hits, misses=misses)
-    if by_user:
-        on.execute(_COUNT_HITS, {"hits": json.dumps(dict(sorted(by_user.items()))), "model": MODEL})
-
-
-def count_inference(
-    on: Executor, device: str, precision: str, users: int, seconds: float, incremental: int = 0
-) -> None:
-    _count(on, device, precision, inferences=users, incremental=incremental, seconds=seconds)
-
-
-def totals(on: Executor) -> dict[str, Any]:
-    return dict(on.execute(_TOTALS, {"model": MODEL}).mappings().one())
-
-
-def reads(on: Executor, days: int) -> Reads:
-    """Reads of the cache that were counted, for ever and since so many days before today."""
-    return Reads(**on.execute(_READS, {"days": days}).mappings().one())
-
-
-def reads_by_day(on: Executor, days: int) -> list[tuple[date, int, int]]:
-    """(day, hits, misses), oldest first."""
-    return [(day, hits, misses) for day, hits, misses in on.execute(_READS_BY_DAY, {"days": days})]
-
-
 def clean(on: Executor, days: float) -> list[str]:
     """Delete lists that are older; returns whose they were."""
     return list(on.execute(_CLEAN, {"seconds": days * 86400}).scalars())
@@ -343,11 +271,6 @@ def clean_versions(on: Executor, before: int | None) -> int:
     """Delete lists of versions older than the one in use, but for `before`, to which a rollback would go."""
     found = on.execute(_CLEAN_VERSIONS, {"model": MODEL, "before": before})
     return found.rowcount  # type: ignore[attr-defined]
-
-
-def _count(on: Executor, device: str, precision: str, **values: float) -> None:
-    zero = {"hits": 0, "misses": 0, "inferences": 0, "incremental": 0, "seconds": 0.0}
-    on.execute(_COUNT, {"device": device, "precision": precision, **zero, **values})
 
 
 def _bulk(on: Executor, statement: Any, rows: Sequence[Mapping[str, Any]], **values: Any) -> int:

@@ -15,6 +15,7 @@ import redis
 
 from broker import cache as tier
 from db import recommend as rows
+from db import recommend_stat
 from db.engine import autocommit, session
 from db.recommend import FRESH_DAYS
 from jobs.recommend.popular import popular
@@ -100,7 +101,7 @@ def stats() -> dict[str, Any]:
     """Hits, misses, hit_rate, inferences (incremental, rebuilt), mean_seconds of one, latest device and precision."""
     tier.flush_reads()
     with autocommit() as connection:
-        found = rows.totals(connection)
+        found = recommend_stat.totals(connection)
     reads, inferences = found["hits"] + found["misses"], found["inferences"]
     return {
         "hits": found["hits"],
@@ -146,7 +147,7 @@ def _count(username: str, *, hit: bool) -> None:
         tier.count_hit(username) if hit else tier.count_miss()
     except redis.RedisError:
         with session() as opened:
-            rows.count_reads(opened, int(hit), int(not hit), {username: 1} if hit else {})
+            recommend_stat.count_reads(opened, int(hit), int(not hit), {username: 1} if hit else {})
 
 
 def _moment(value: datetime | str) -> datetime:

@@ -15,7 +15,7 @@ from typing import Any
 from broker.context import Context
 from broker.errors import JobError
 from db import recommend as rows
-from db import registry
+from db import recommend_stat, registry
 from db.recommend import MODEL
 from jobs.recommend import cache, incremental
 from jobs.recommend.artifact import Loaded, load_model
@@ -115,12 +115,13 @@ def _compute(ctx: Context, chosen: Chosen, histories: Sequence[rows.History], to
     known, nobody = [user for user in users if len(user.known)], [user for user in users if not len(user.known)]
     said = f"{sum(len(user.known) for user in users)} of {sum(user.total for user in users)} items known"
     ctx.progress(1, len(STAGES), stage=STAGES[1], message=said)
-    lists: list[list[list[Any]]] = []
+    lists: list[list[tuple[str, float]]] = []
     seconds = 0.0
     if known:
         tops, seconds = _run(ctx, loaded, known, top_k)
         named, scores = tops.lists(loaded.items), tops.score_lists()
-        lists = [[list(pair) for pair in zip(*each, strict=True)] for each in zip(named, scores, strict=True)]
+        # pairs as tuples: 50,000 small lists made the garbage collector look at all of torch, half of a batch's time
+        lists = [list(zip(*each, strict=True)) for each in zip(named, scores, strict=True)]
     ctx.progress(2, len(STAGES), stage=STAGES[2], message=said)
     counts = _counts(loaded, known)
     ctx.progress(3, len(STAGES), stage=STAGES[3], message=said)
@@ -208,7 +209,7 @@ def _write(
     inferred = sum(row["basis"] == "model" for row in made)
     with ctx.session() as session:
         stored = rows.put_lists(session, made, model_version=chosen.version, top_k=top_k)
-        rows.count_inference(session, str(device), precision(device), inferred, seconds, taken_in)
+        recommend_stat.count_inference(session, str(device), precision(device), inferred, seconds, taken_in)
     if chosen.in_use:
         now = datetime.now(UTC)
         cache.put([{**row, "model_version": chosen.version, "top_k": top_k, "cached_at": now} for row in made])

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from broker.context import Context
-from db import recommend as rows
+from db import recommend_stat
 from db.artifact import Model
 from db.recommend import HIT_RATE, MODEL
 from jobs.recommend.evaluate import METRIC
@@ -43,7 +43,7 @@ def collect(session: Session, said: str, promoted: bool, results: Mapping[str, A
     past = session.scalars(
         select(Model).where(Model.name == MODEL).order_by(Model.version.desc()).limit(_VERSIONS)
     ).all()
-    days = rows.reads_by_day(session, _DAYS)
+    days = recommend_stat.reads_by_day(session, _DAYS)
     week = [(hits, misses) for _, hits, misses in days[-7:]]
     reads = sum(hits + misses for hits, misses in week)
     return {
