@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from typing import Any
+from uuid import UUID
 
 from benchmarks.services import relay, services, worker
 
@@ -50,11 +51,11 @@ def watch(job_id: str) -> Any:
     from db.engine import autocommit
     from workers.cli.views.jobs import told
 
-    for _ in listen.until_final(job_id, timeout=7200, look_every_s=LOOK_EVERY_S):
+    for _ in listen.until_final(UUID(job_id), timeout=7200, look_every_s=LOOK_EVERY_S):
         with autocommit() as connection:
-            print(told(read.pulse(connection, job_id)), file=sys.stderr)
+            print(told(read.pulse(connection, UUID(job_id))), file=sys.stderr)
     with autocommit() as connection:
-        return read.show(connection, str(job_id))
+        return read.show(connection, job_id)
 
 
 def refresh(count: int) -> dict[str, Any]:
