@@ -31,12 +31,18 @@ def test_every_setting_is_documented(settings: type[BaseSettings]) -> None:
     assert {f"GRISTMILL_{name}".upper() for name in settings.model_fields} <= documented
 
 
-def test_the_readmes_examples_are_the_examples() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    files = [path.read_text() for path in sorted((ROOT / "examples").glob("*.py"))]
+def test_the_examples_that_are_shown_are_the_examples() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs" / "recipes").glob("*.md")]
+    shown = {
+        block.strip()
+        for document in documents
+        for block in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
+    }
+    files = sorted((ROOT / "examples").glob("*.py"))
 
-    shown = [block for block in blocks if any(block.strip() in file for file in files)]
-    assert len(shown) == len(files) == 2
+    assert len(files) == 3
+    for file in files:
+        assert any(block in file.read_text() for block in shown if len(block) > 200), file.name
 
 
 def test_the_documents_link_to_what_exists() -> None:

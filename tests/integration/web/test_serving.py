@@ -9,7 +9,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
 
+from examples import progress
 from tests.processes import Process
 
 API = "/api/v1/jobs"
@@ -66,3 +68,19 @@ def test_what_is_no_http_is_answered_or_closed(web: tuple[Process, str]) -> None
             assert b"Traceback" not in raw.recv(65536)
     assert process.popen.poll() is None
     assert not [line for line in process.lines if "Traceback" in line]
+
+
+def test_the_examples_page_submits_and_shows_progress(
+    web: tuple[Process, str], worker: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = tmp_path / "go"
+    monkeypatch.setattr(progress, "DOOR", httpx2.AsyncClient(base_url=f"{web[1]}/api/v1", timeout=60))
+    monkeypatch.setattr(progress, "JOB", {"kind": "tests.step", "params": {"go": str(go)}})
+    with TestClient(progress.app) as page:
+        assert "<progress" in page.get("/").text
+        job = page.post("/jobs").json()["id"]
+        go.touch()
+        told = page.get(f"/jobs/{job}").text
+
+    assert "event: progress" in told
+    assert '"result":"gone"' in told
