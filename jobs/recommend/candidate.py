@@ -46,11 +46,12 @@ class Candidate:
 
 def make(
     split: Split, recipe: Recipe, options: Acceleration, device: torch.device, ctx: Context | None = None,
-    *, mix: bool = False, second: bool = False, described: Tensor | None = None,
+    *, mix: bool = False, networks: int = 1, second: bool = False, described: Tensor | None = None,
 ) -> Candidate:  # fmt: skip
     """Train on a split's training items.
 
-    mix: blend it with counts, and with a `second` network, BERT4Rec. described (items, F): for `recipe.joint`.
+    mix: blend it with counts; with `networks` - 1 more of the same recipe, of the seeds after its own; and with a
+    `second` kind of network, BERT4Rec. described (items, F): for `recipe.joint`.
     """
     stages = Stages(options, device, ctx)
     fitted = train(stages, split, recipe)
@@ -60,6 +61,9 @@ def make(
     if not mix:
         return Candidate(fitted, network, fitted.best, joint=joint)
     parts: dict[str, Ranker] = {blend.NETWORK: network}
+    for number in range(1, networks):
+        again = replace(recipe, seed=recipe.seed + number)
+        parts[f"{blend.NETWORK}-{number + 1}"] = train(stages, split, again, f"network-{number + 1}").model
     if second:
         other = prefer(replace(recipe, architecture="bert4rec" if recipe.architecture == "sasrec" else "sasrec"))
         parts[blend.SECOND] = train(stages, split, other, "second").model

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from jobs.recommend import batches
+from jobs.recommend import batches, evaluate
 from jobs.recommend.fit import METRIC, Recipe, Recommending
 from jobs.recommend.gate import Gated, Projected
 from jobs.recommend.histories import Split
@@ -26,9 +26,9 @@ EARNED = 0.001  # of validation ndcg@10 that the second stage must bring: what i
 class Joint:
     """What the second stage came to."""
 
-    ranker: Gated | None  # None: it earned nothing, so its weight is 0 and the pretrained network stays
+    ranker: Gated | None  # None: the texts earned nothing, so their weight is 0 and the better plain network is left
     fitted: Fitted  # the network in use, with its training
-    facts: dict[str, Any]  # both stages' validation, the gate's weight for texts, and what was decided
+    facts: dict[str, Any]  # validation of both stages, the gate's weight for texts, and what was decided
 
 
 class Joining(Recommending):
@@ -60,15 +60,23 @@ def join(stages: Stages, split: Split, recipe: Recipe, first: Fitted, described:
     task = Joining(split, recipe, cast(Recommender, first.model), described)
     second = stages.fit("joint", task, replace(recipe.plan, epochs=recipe.joint, rate=recipe.rate / 4))
     gated = cast(Gated, second.model).fixed()
-    gain = second.best[METRIC] - first.best[METRIC]
     known = [split.train[user] for user in range(min(1000, len(split.train))) if len(split.train[user])]
+    # without the texts but with as much training: what the texts themselves bring
+    bare = evaluate.on_validation(gated.network, split)
     facts = {
         "pretrained": first.best[METRIC],
         "joint": second.best[METRIC],
+        "joint_without_texts": bare[METRIC],
         "text_share": round(gated.share(known), 4),  # the gate's mean weight
-        "kept": gain >= EARNED,
     }
+    plain = max(first.best[METRIC], bare[METRIC])
+    gain = second.best[METRIC] - plain
     if gain >= EARNED:
-        return Joint(gated, replace(second, model=gated.network), facts)
-    said = f"the joint stage brought {gain:+.4f} {METRIC} on validation, less than {EARNED}: its weight is 0"
-    return Joint(None, first, facts | {"why": said})
+        return Joint(gated, replace(second, model=gated.network), facts | {"kept": True})
+    said = f"titles and features brought {gain:+.4f} {METRIC} on validation, less than {EARNED}: their weight is 0"
+    facts |= {"kept": False, "why": said}
+    if bare[METRIC] < first.best[METRIC] + EARNED:
+        return Joint(None, first, facts)
+    history = [*second.history]
+    history[second.best_epoch - 1] = history[second.best_epoch - 1] | bare
+    return Joint(None, replace(second, model=gated.network, history=history), facts)

@@ -87,6 +87,7 @@ class Train(Source, Acceleration):
     model: Literal["sasrec", "bert4rec", "blend"] = Field(
         "sasrec", description="blend: a SASRec with transition counts and EASE^R, weighted by validation."
     )
+    networks: int = Field(1, ge=1, le=8, description="In a blend: SASRecs, each of another seed.")
     second: bool = Field(False, description="In a blend: a BERT4Rec, too; it takes as long again.")
     promote: bool = Field(True, description="Take it into use, if it ranks no worse. false: only store it.")
     preset: Literal["default", "quick"] = Field("default", description="quick: seconds, to try the way.")
@@ -122,8 +123,8 @@ class Train(Source, Acceleration):
         for name in others:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name}={getattr(self, name)} is not for model={self.model}: leave it out")
-        if self.second and self.model != "blend":
-            raise ValueError(f"second=true is for model=blend, not {self.model}: leave it out")
+        if (self.second or self.networks > 1) and self.model != "blend":
+            raise ValueError(f"networks and second are for model=blend, not {self.model}: leave them out")
         return self
 
 

@@ -48,8 +48,8 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
         raise JobError(f"{data.name}: no user has three items or more, so no model can be measured: give more data")
 
     candidate = make(
-        split, recipe, params.settings(), resolve(ctx.device), ctx, mix=params.model == "blend", second=params.second,
-        described=_described(ctx, data) if recipe.joint else None,
+        split, recipe, params.settings(), resolve(ctx.device), ctx, mix=params.model == "blend",
+        networks=params.networks, second=params.second, described=_described(ctx, data) if recipe.joint else None,
     )  # fmt: skip
     fitted = candidate.fitted
 
