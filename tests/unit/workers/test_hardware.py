@@ -62,3 +62,19 @@ def test_the_memory_of_the_device_that_jobs_are_given(monkeypatch: pytest.Monkey
 
     found = [hardware.device_bytes(device) for device in ("auto", "cuda:1", "cuda:2", "cpu")]
     assert found == [15360 << 20, 23028 << 20, None, None]
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [("", []), ("1", [("gpu1", 5, 23028)]), ("GPU-a,1,2", [("gpu0", 15, 15360), ("gpu1", 5, 23028)])],
+)
+def test_memory_is_told_of_the_gpus_that_a_worker_may_use(
+    monkeypatch: pytest.MonkeyPatch, visible: str, found: list[tuple[str, int, int]]
+) -> None:
+    said = "0, GPU-a, 15, 15360\n1, GPU-b, 5, 23028\n2, GPU-c, [N/A], [N/A]\n"
+    monkeypatch.setattr(
+        hardware.subprocess, "run", lambda query, **_: hardware.subprocess.CompletedProcess(query, 0, stdout=said)
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    assert [(each.device, each.used >> 20, each.total >> 20) for each in hardware.gpu_memory()] == found
