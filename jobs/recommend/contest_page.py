@@ -121,6 +121,7 @@ class Page:
         """A page in one file: nothing is loaded from elsewhere, and no name is markup."""
         shown = {entry.name: (entry.summary()[METRIC], entry.interval) for entry in self.contest.entries}
         marked = [entry is self.contest.chosen for entry in self.contest.entries]
+        less = self._less()
         sections = {
             title: f"<h2>{title}</h2>{bullets(lines)}" if lines else ""
             for title, lines in (("Blends", self._blends()), ("Left out", self._left_out()))
@@ -136,7 +137,9 @@ class Page:
             explained=escape(LESS),
             protocols=bullets(list(_OTHERS.values())),
             others=html.table(_PROTOCOLS, self._others(), marked),
-            less=intervals(self._less(), f"{METRIC} of {self.contest.chosen.name}, less the other's", zero=True),
+            less=intervals(less, f"{METRIC} of {self.contest.chosen.name}, less the other's", zero=True)
+            if less
+            else "",
             pairs=html.table(("model", *shown), self._matrix(), marked, notable=0),
             seeds=html.table(_SEEDS, self._seeds()),
             blends=sections["Blends"],
@@ -145,7 +148,8 @@ class Page:
 
     def _less(self) -> dict[str, tuple[float, tuple[float, float] | None]]:
         """By how much the chosen one is better than each other."""
-        chosen, found = self.contest.chosen, {}
+        chosen = self.contest.chosen
+        found: dict[str, tuple[float, tuple[float, float] | None]] = {}
         for other in self.contest.entries:
             if other is not chosen:
                 less = self._difference(chosen.name, other.name)
