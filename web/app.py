@@ -15,7 +15,8 @@ from web import openapi, problems
 from web.feed import Feed
 from web.gather import Gather
 from web.limits import Guard, Rates
-from web.routes import artifacts, events, health, jobs, kinds, models, predict, recommendations
+from web.measures import Measured, Measures
+from web.routes import artifacts, events, health, jobs, kinds, metrics, models, predict, recommendations
 from web.settings import Settings, listed
 from web.tokens import Known
 
@@ -23,7 +24,6 @@ log = structlog.get_logger()
 
 # Statements that wait for Postgres: more threads than this only wait for each other and for its connections.
 THREADS = 16
-API = "/api/v1"
 _ABOUT = """Submit jobs, watch them and read their results. Errors are application/problem+json (RFC 9457) with a
 stable `code`. The parameters of each kind of job are in the schemas named `Submission.<kind>`."""
 
@@ -43,11 +43,10 @@ def create(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.tokens, app.state.rates = Known(), Rates(settings.web_rate)
     app.state.feed, app.state.gather = Feed(), Gather()
+    app.state.measures = Measures(app.state.feed)
     app.state.chosen = predict.Chosen(settings)
     problems.install(app)
-    for each in (kinds, jobs, events, recommendations, models, artifacts):
-        app.include_router(each.router, prefix=API)
-    for each in (predict, health):
+    for each in (kinds, jobs, events, recommendations, models, artifacts, predict, health, metrics):
         app.include_router(each.router)
     openapi.install(app)
     if origins := listed(settings.web_origins):
@@ -57,6 +56,7 @@ def create(settings: Settings) -> FastAPI:
             expose_headers=["Location", "Retry-After"],
         )  # fmt: skip
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Measured, measures=app.state.measures)
     return app
 
 
@@ -68,5 +68,6 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        app.state.measures.stop()
         await app.state.feed.stop()
         dispose()

@@ -2,12 +2,14 @@
 
 from functools import cache
 from ipaddress import ip_address
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.settings import SettingsError, read
+
+API: Final = "/api/v1"
 
 
 class Settings(BaseSettings):

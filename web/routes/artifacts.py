@@ -22,9 +22,10 @@ from db.settings import settings
 from db.store import ArtifactStore
 from db.token import READ
 from web.problems import Problem, documented
+from web.settings import API
 from web.tokens import caller
 
-router = APIRouter(tags=["artifacts"], dependencies=[Security(caller, scopes=[READ])])
+router = APIRouter(prefix=API, tags=["artifacts"], dependencies=[Security(caller, scopes=[READ])])
 
 Digest = Annotated[str, InPath(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
 

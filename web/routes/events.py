@@ -11,9 +11,10 @@ from db import read
 from db.engine import session
 from db.token import READ
 from web.problems import Problem, documented
+from web.settings import API
 from web.tokens import caller
 
-router = APIRouter(tags=["jobs"], dependencies=[Security(caller, scopes=[READ])])
+router = APIRouter(prefix=API, tags=["jobs"], dependencies=[Security(caller, scopes=[READ])])
 
 _STREAM = {
     "description": "Events `state` (with an id; the last one has `final` and the result) and `progress` (without).",

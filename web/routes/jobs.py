@@ -18,11 +18,12 @@ from db.token import ADMIN, READ, SUBMIT
 from web import submission, views
 from web.body import Body, parsed
 from web.problems import Problem, documented
+from web.settings import API
 from web.submission import IdempotencyKey, Submission, Submissions, Submitted
 from web.tokens import Caller, caller
 from web.views import Attempt, JobShown, Page, State, Transition
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix=API, tags=["jobs"])
 
 Reader = Annotated[Caller, Security(caller, scopes=[READ])]
 Submitter = Annotated[Caller, Security(caller, scopes=[SUBMIT])]
@@ -43,7 +44,7 @@ async def submit_job(
 ) -> Submitted:
     """Submit a job. It is recorded when this answers, and runs when a worker takes it."""
     made = await submission.one(request.app.state.gather, parsed(Submission, body), who.name, idempotency_key)
-    response.headers["Location"] = f"/api/v1/jobs/{made.id}"
+    response.headers["Location"] = f"{API}/jobs/{made.id}"
     if made.already_live:
         response.status_code = 200
     return made
@@ -122,7 +123,7 @@ async def retry_job(request: Request, response: Response, who: Submitter, job: s
         kind=found.kind, params=found.params, queue=found.queue, priority=found.priority, owner=found.owner
     )
     made = await submission.one(request.app.state.gather, again, who.name, None)
-    response.headers["Location"] = f"/api/v1/jobs/{made.id}"
+    response.headers["Location"] = f"{API}/jobs/{made.id}"
     if made.already_live:
         response.status_code = 200
     return made

@@ -10,9 +10,10 @@ from db.engine import session
 from db.token import READ
 from web.catalogue import Kind, KindWithParameters, described, detailed, job, kinds
 from web.problems import documented
+from web.settings import API
 from web.tokens import caller
 
-router = APIRouter(tags=["kinds"], dependencies=[Security(caller, scopes=[READ])])
+router = APIRouter(prefix=API, tags=["kinds"], dependencies=[Security(caller, scopes=[READ])])
 
 
 class Queue(BaseModel):

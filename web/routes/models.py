@@ -11,10 +11,11 @@ from db.engine import session
 from db.read import ModelRow, NotFound
 from db.token import ADMIN, READ
 from web.problems import Problem, documented
+from web.settings import API
 from web.tokens import caller
 from web.views import Shown
 
-router = APIRouter(tags=["models"])
+router = APIRouter(prefix=API, tags=["models"])
 
 _READER = [Security(caller, scopes=[READ])]
 _ADMIN = [Security(caller, scopes=[ADMIN])]

@@ -15,9 +15,10 @@ from db.token import READ
 from jobs.recommend import cache, serve
 from jobs.recommend.cache import Cached
 from web.problems import Problem, documented
+from web.settings import API
 from web.tokens import caller
 
-router = APIRouter(tags=["recommendations"], dependencies=[Security(caller, scopes=[READ])])
+router = APIRouter(prefix=API, tags=["recommendations"], dependencies=[Security(caller, scopes=[READ])])
 
 
 class Item(BaseModel):
@@ -35,9 +36,7 @@ class Recommendations(BaseModel):
     username: str
     verdict: Literal["fresh", "recomputed", "queued"]
     job: UUID | None = None
-    basis: Literal["model", "popular"] | None = Field(
-        default=None, description="popular: nothing is known of him."
-    )
+    basis: Literal["model", "popular"] | None = Field(default=None, description="popular: nothing is known of him.")
     reason: str | None = None
     model_version: int | None = None
     cached_at: datetime | None = None

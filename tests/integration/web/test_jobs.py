@@ -105,3 +105,15 @@ def test_a_waiting_job_is_cancelled_once_and_can_be_retried(client: TestClient) 
 def test_the_door_is_alive_and_ready(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
     assert client.get("/health/ready").json() == {"status": "ready", "postgres": "ok", "redis": "ok"}
+
+
+def test_prometheus_is_told_of_the_ledger_and_of_requests(client: TestClient) -> None:
+    submit(client, params={"x": 1})
+    client.get(f"{API}/jobs/00000000")
+
+    told = client.get("/metrics").text
+
+    assert 'gristmill_jobs_submitted_total{kind="tests.add"} 1.0' in told
+    assert 'gristmill_http_requests_total{method="POST",route="/api/v1/jobs",status="201"}' in told
+    assert 'gristmill_http_requests_total{method="GET",route="/api/v1/jobs/{job}",status="404"}' in told
+    assert "gristmill_http_streams 0.0" in told
