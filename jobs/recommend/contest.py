@@ -29,10 +29,13 @@ from jobs.training.options import Acceleration
 
 log = structlog.get_logger()
 NETWORKS = ("sasrec", "bert4rec")
-BLENDS = {
-    "blend": ("sasrec",),
-    "blend-bert4rec": ("sasrec", "bert4rec"),
-}  # and the networks that each mixes with counts
+_FIRST = {blend.NETWORK: ("sasrec", 0)}
+_SEEDS = {f"{blend.NETWORK}-{number}": ("sasrec", number - 1) for number in (2, 3)}
+BLENDS = {  # the networks that each mixes with counts: architecture, and by how much its seed is greater
+    "blend": _FIRST,
+    "blend-3": _FIRST | _SEEDS,
+    "blend-bert4rec": _FIRST | {blend.SECOND: ("bert4rec", 0)},
+}
 NAMES = (*BASELINES, *NETWORKS, *BLENDS)
 PLAIN = Acceleration(acceleration="off")
 
@@ -164,16 +167,15 @@ class Contestants:
         return Run(seed, seconds, self.validated(ranker), self.measured(ranker))
 
     def _blend(self, name: str, seed: int) -> Run:
-        names = BLENDS[name]
-        trained = [self._trained(each, seed) for each in names]
+        trained = {part: self._trained(kind, seed + more) for part, (kind, more) in BLENDS[name].items()}
         begin = time.perf_counter()
         counted, left_out = blend.counted(self.split.train)
-        networks = dict(zip((blend.NETWORK, blend.SECOND), (ranker for ranker, _ in trained), strict=False))
+        networks = {part: ranker for part, (ranker, _) in trained.items()}
         learned = weights.learn(networks | counted, self.split, self._sizes, seed)
         mixed = learned.blend(networks | counted)
         validation = self.validated(mixed)
         ranker = blend.knowing(mixed, self._known)
-        seconds = sum(each for _, each in trained) + time.perf_counter() - begin
+        seconds = sum(each for _, each in trained.values()) + time.perf_counter() - begin
         parts = ", ".join(f"{part} {weight:.3g}" for part, weight in learned.weights.items())
         without = "".join(f"; without {part}: {why}" for part, why in left_out.items())
         return Run(seed, seconds, validation, self.measured(ranker), f"{learned.fusion}: {parts}{without}")

@@ -21,6 +21,7 @@ RankerName = Literal[
     "sasrec",
     "bert4rec",
     "blend",
+    "blend-3",
     "blend-bert4rec",
 ]
 AnilistStatus = Literal["completed", "current", "repeating", "paused", "dropped", "planning"]
