@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from broker import tracing
 from db.engine import dispose
-from web import openapi, problems
+from web import openapi, pages, problems
 from web.feed import Feed
 from web.gather import Gather
 from web.limits import Guard, Rates
@@ -48,6 +48,7 @@ def create(settings: Settings) -> FastAPI:
     problems.install(app)
     for each in (kinds, jobs, events, recommendations, models, artifacts, predict, health, metrics):
         app.include_router(each.router)
+    app.include_router(pages.router)
     openapi.install(app)
     if origins := listed(settings.web_origins):
         app.add_middleware(

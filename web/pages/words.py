@@ -1,0 +1,97 @@
+"""How numbers, times and jobs read on a page."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from broker.queues import PRIORITIES
+from db.read import PREFIX, JobRow
+from db.settings import redact
+
+STATES = {
+    "PENDING": "queued", "STARTED": "running", "RETRY": "to be retried", "SUCCESS": "done", "FAILURE": "failed",
+    "REVOKED": "cancelled",
+}  # fmt: skip
+_PRIORITIES = {step: name for name, step in PRIORITIES.items()}
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+def span(seconds: float | None) -> str:
+    """A length of time in the unit that fits."""
+    if seconds is None:
+        return "–"
+    for size, unit in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s" if seconds >= 10 else f"{max(seconds, 0):.1f} s"
+
+
+def since(moment: datetime | None) -> str:
+    """How long ago."""
+    return span(None if moment is None else (datetime.now(UTC) - moment).total_seconds())
+
+
+def moment(value: datetime | None) -> str:
+    """A time as a person reads it; pages are in UTC, since no server knows where its reader is."""
+    return "–" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def took(job: JobRow) -> float | None:
+    """For how long the last attempt ran, or has been running, in seconds."""
+    if job.started_at is None or (job.finished_at is None and job.state != "STARTED"):
+        return None
+    return ((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds()
+
+
+def note(job: JobRow) -> str:
+    """What is worth knowing at a glance: how far it is, what it waits for, why it failed."""
+    if job.state in ("FAILURE", "RETRY") and job.message:
+        return redact(job.message.strip().partition("\n")[0])[:200]
+    if job.state == "PENDING" and job.run_at is None:
+        return "waits for its children"
+    if job.state == "PENDING" and job.run_at and job.run_at > datetime.now(UTC):
+        return f"due in {span((job.run_at - datetime.now(UTC)).total_seconds())}"
+    if job.state == "STARTED":
+        return ", ".join(filter(None, (_progress(job.progress), "asked to stop" if job.cancel_requested else "")))
+    return ""
+
+
+def size(count: float) -> str:
+    """Bytes."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def number(value: float) -> str:
+    """A count with its thousands apart."""
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def readable(value: Any) -> str:
+    """JSON over several lines."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def query(**given: Any) -> str:
+    """The part of an address behind its path; what is None or empty is left out."""
+    kept = {name: value for name, value in given.items() if value not in (None, "")}
+    return f"?{urlencode(kept)}" if kept else ""
+
+
+def _progress(progress: dict[str, Any] | None) -> str:
+    if not progress:
+        return ""
+    counted = f"{progress.get('done')} of {progress.get('total')}" if progress.get("total") else ""
+    return " ".join(str(part) for part in (counted, progress.get("stage"), progress.get("message")) if part)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "span": span, "since": since, "moment": moment, "took": took, "note": note, "size": size, "number": number,
+    "readable": readable, "redact": redact, "brief": lambda value: str(value)[:PREFIX],
+    "state": lambda value: STATES.get(value, value), "priority": lambda value: _PRIORITIES.get(value, str(value)),
+}  # fmt: skip
