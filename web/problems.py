@@ -66,7 +66,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 # Whatever the route: no body or a bad one, no token or a weak one, too much or too often, and the servers behind it.
-ANYWHERE = documented(400, 401, 403, 413, 429, 500, 503)
+ANYWHERE = documented(400, 401, 403, 413, 422, 429, 500, 503)
 
 
 def of(error: Exception) -> Problem:
