@@ -138,7 +138,7 @@ def _versions(axes: Axes, versions: Sequence[Mapping[str, Any]]) -> None:
         shown = [each for each in found if each["taken"] is taken]
         axes.scatter([e["version"] for e in shown], [e["validation"] for e in shown], color=colour, label=label)
     axes.set_xlabel("version")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max((each["validation"] for each in found), default=1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
