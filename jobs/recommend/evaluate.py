@@ -86,10 +86,9 @@ def compare(one: Measured, other: Measured) -> Difference:
 
 
 def difference(one: Array, other: Array) -> Difference:
-    """The same of any two values a user, such as ndcg@10 averaged over seeds."""
+    """The same of any two values a user between 0 and 1, such as ndcg@10 averaged over seeds."""
     less = one - other
-    mean = float(less.mean())
-    return Difference(mean, *(interval.of_mean(less.tolist()) or (mean, mean)))
+    return Difference(float(less.mean()), *(interval.of_mean(less.tolist()) or (-1.0, 1.0)))  # one user tells nothing
 
 
 def scorer(ranker: Ranker, batch: int = 256, batcher: Callable[[str, torch.device], Batcher] = Batcher) -> Scorer:

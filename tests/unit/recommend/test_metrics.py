@@ -111,6 +111,7 @@ def test_the_interval_of_a_difference_is_that_of_the_same_users() -> None:
     assert found.low <= found.mean <= found.high
     assert found.mean == pytest.approx(one.summary()["ndcg@10"] - other.summary()["ndcg@10"])
     assert evaluate.compare(one, one).verdict == "no difference seen"
+    assert evaluate.difference(np.array([1.0]), np.array([0.0])).verdict == "no difference seen"  # of one user
     with pytest.raises(ValueError, match="not the same: measure both anew"):
         evaluate.compare(one, evaluate.measure(lambda h: np.zeros((1, 40)), split.train, _only_first(split.test)))
 
