@@ -111,7 +111,7 @@ def test_a_weekly_loop_that_is_killed_at_each_step_promotes_once_and_with_all_li
     began = time.monotonic()
     try:
         options = {"epochs": 8, "patience": 8, "acceleration": "off"}
-        job = refresh.submit(model="sasrec", preset="quick", training=options, top_k=TOP, chunk=20)
+        job = refresh.submit(model="sasrec", preset="quick", training=options, top_k=TOP, chunk=50)
         for step in STEPS:
             crew.kill(caught(step, job.id))
             kills[step] += 1
