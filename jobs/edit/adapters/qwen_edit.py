@@ -39,14 +39,15 @@ class QwenImageEdit(Pretrained, Editor):
     _marker = "model_index.json"
     _billions = 28.9  # the transformer 20.4, its text encoder 8.3, the VAE 0.1: 58 GB in bf16
     _pipeline = "QwenImageEditPipeline"
+    _model, _steps = "Qwen/Qwen-Image-Edit", 50
 
     @checked
     def __init__(
         self,
         *,
-        model: Annotated[str, Field(min_length=1)] = "Qwen/Qwen-Image-Edit",
+        model: Annotated[str, Field(min_length=1)] | None = None,
         revision: str | None = None,
-        steps: Annotated[int, Field(ge=1, le=1000)] = 50,
+        steps: Annotated[int, Field(ge=1, le=1000)] | None = None,
         true_cfg_scale: Annotated[float, Field(ge=1, le=100)] = 4.0,
         negative_prompt: str = " ",
         area: Annotated[int, Field(ge=32 * 32, le=16 * MEGAPIXEL)] = MEGAPIXEL,
@@ -54,10 +55,14 @@ class QwenImageEdit(Pretrained, Editor):
         device: str = "auto",
         memory_gb: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
-        super().__init__(model, revision, dtype, device, memory_gb)
-        self.name = f"{self._pipeline} {model}"
+        super().__init__(model or self._model, revision, dtype, device, memory_gb)
+        self.name = f"{self._pipeline} {model or self._model}"
         self._area, self._negative = area, negative_prompt
-        self._options = {"num_inference_steps": steps, "true_cfg_scale": true_cfg_scale, "output_type": "np"}
+        self._options = {
+            "num_inference_steps": steps or self._steps,
+            "true_cfg_scale": true_cfg_scale,
+            "output_type": "np",
+        }
 
     def edit_batch(self, requests: Sequence[EditRequest]) -> list[EditResult]:
         """See Editor.edit_batch; raises what the pipeline raises."""
@@ -152,25 +157,7 @@ class QwenImageEditPlus(QwenImageEdit):
     """
 
     _pipeline = "QwenImageEditPlusPipeline"
-
-    @checked
-    def __init__(
-        self,
-        *,
-        model: Annotated[str, Field(min_length=1)] = "Qwen/Qwen-Image-Edit-2511",
-        revision: str | None = None,
-        steps: Annotated[int, Field(ge=1, le=1000)] = 40,
-        true_cfg_scale: Annotated[float, Field(ge=1, le=100)] = 4.0,
-        negative_prompt: str = " ",
-        area: Annotated[int, Field(ge=32 * 32, le=16 * MEGAPIXEL)] = MEGAPIXEL,
-        dtype: DType = "auto",
-        device: str = "auto",
-        memory_gb: Annotated[float, Field(gt=0)] | None = None,
-    ) -> None:
-        super().__init__(
-            model=model, revision=revision, steps=steps, true_cfg_scale=true_cfg_scale, area=area,
-            negative_prompt=negative_prompt, dtype=dtype, device=device, memory_gb=memory_gb,
-        )  # fmt: skip
+    _model, _steps = "Qwen/Qwen-Image-Edit-2511", 40
 
     def _shape(self, request: EditRequest, index: int) -> Any:
         return index
