@@ -32,8 +32,14 @@ def enqueue(**params: Any) -> AsyncResult:
 
 def helpers(worker: Process) -> list[psutil.Process]:
     """The processes that train along beside the worker's own."""
-    found = psutil.Process(worker.popen.pid).children(recursive=True)
-    return [each for each in found if "jobs.training.parallel" in " ".join(each.cmdline())]
+    return [each for each in psutil.Process(worker.popen.pid).children(recursive=True) if _helps(each)]
+
+
+def _helps(process: psutil.Process) -> bool:
+    try:
+        return "jobs.training.parallel" in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def test_two_processes_and_loader_threads_work_in_a_pool_process(worker: Process, events: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_stopped_relay_and_a_worker_that_hangs_are_found_and_what_was_lost_is_
     worker = start_worker(clean_db, name="own", queues="cpu,gpu", **lease)
     relay = None
     try:
-        assert as_data(diagnose())["ok"], [check for check in diagnose() if not check.ok]
+        assert until(lambda: as_data(diagnose()), lambda found: bool(found["ok"]))  # a busy worker may answer late
         running = jobs.step.submit(go=str(tmp_path / "go"))
         until(lambda: running.state, lambda state: state == "STARTED")
         os.killpg(worker.popen.pid, signal.SIGSTOP)
