@@ -3,6 +3,7 @@
 import errno
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 from broker.log import told
@@ -17,6 +18,19 @@ def announce(name: str, address: str) -> None:
     file = address_file(settings().home, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(address)
+
+
+def url(host: str, port: int) -> str:
+    """The address of HTTP there."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def address_file(home: Path, name: str) -> Path:

@@ -26,6 +26,11 @@ class ChildOutcome:
     result: Any
     error: dict[str, Any] | None
 
+    @property
+    def reason(self) -> str:
+        """Why it did not succeed."""
+        return str((self.error or {}).get("message") or self.state)
+
 
 class ResidentModels(Protocol):
     """Models that stay loaded in this process from one job to the next."""

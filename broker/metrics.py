@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NoReturn
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily
@@ -71,14 +70,14 @@ class LedgerReader:
         self._moves.settle(engine())
         self._transitions.settle(engine())
 
-    def settle_for_ever(self) -> NoReturn:
-        """The same every few seconds, in a thread that does nothing else."""
-        while True:
+    def keep_settled(self, stop: threading.Event) -> None:
+        """The same every few seconds until `stop`, in a thread that does nothing else."""
+        while not stop.is_set():
             try:
                 self.settle()
             except (SQLAlchemyError, SettingsError):
                 pass  # scrapes tell
-            time.sleep(SETTLE_S * random.uniform(0.8, 1.2))
+            stop.wait(SETTLE_S * random.uniform(0.8, 1.2))
 
     def look(self, on: Connection) -> Snapshot:
         """The ledger as the connection's transaction sees it, which must keep one snapshot (REPEATABLE READ)."""

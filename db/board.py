@@ -1,7 +1,6 @@
 """What the overview shows: live jobs by kind, what ended lately and when, and who ran it."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -107,14 +106,14 @@ _WORKERS = text("""
 WORKERS = 50
 
 
-def board(on: Reader, step_s: int, steps: int, kinds: Sequence[tuple[str, str]] = ()) -> Board:
-    """How things stand, and what ended in so many steps until now. kinds: shown although there is nothing of them.
+def board(on: Reader, step_s: int, steps: int) -> Board:
+    """How things stand, and what ended in so many steps until now.
 
     Reads the history of that time: its cost grows with how much ended.
     """
     bins = {row[0]: Bin(row[0]) for row in on.execute(_STEPS, {"step_s": step_s, "steps": steps})}
     since = min(bins)
-    rows = {pair: KindRow(*pair) for pair in kinds}
+    rows: dict[tuple[str, str], KindRow] = {}
     for row in on.execute(_LIVE).mappings():
         rows[row["kind"], row["queue"]] = KindRow(**row)
     counts: dict[tuple[str, str, str], int] = defaultdict(int)

@@ -10,10 +10,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from db.ledger import NEVER
+from db.prefix import PREFIX, bounds
 
 Reader = Connection | Session
-
-PREFIX = 8  # characters of an id that are enough to name it
 
 
 class NotFound(LookupError):
@@ -171,11 +170,10 @@ def list_jobs(
 
 def find(on: Reader, prefix: str) -> UUID:
     """The id that begins with these characters, at least 8 of them. Raises NotFound."""
-    digits = prefix.replace("-", "").lower()
-    if not PREFIX <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
+    if (within := bounds(prefix)) is None:
         raise NotFound(f"{prefix!r} is no job id: give an id of `gristmill jobs`, or its first {PREFIX} characters")
-    bounds = {"first": UUID(digits.ljust(32, "0")), "last": UUID(digits.ljust(32, "f"))}
-    found: list[UUID] = list(on.execute(_BY_PREFIX, bounds).scalars())
+    first, last = within
+    found: list[UUID] = list(on.execute(_BY_PREFIX, {"first": first, "last": last}).scalars())
     if not found:
         raise NotFound(f"no job has the id {prefix!r}: `gristmill jobs` lists the newest")
     if len(found) > 1:

@@ -5,7 +5,7 @@ import sys
 
 import uvicorn
 
-from broker.address import announce, free_port
+from broker.address import announce, free_port, url
 from broker.errors import summary
 from broker.log import configure, handle
 from db.settings import SettingsError
@@ -30,7 +30,7 @@ def serve(chosen: Settings) -> None:
     handle(logging.getLogger())
     app = create(chosen)
     port = free_port(chosen.web_port, chosen.web_host)
-    announce("web", f"http://{f'[{chosen.web_host}]' if ':' in chosen.web_host else chosen.web_host}:{port}")
+    announce("web", url(chosen.web_host, port))
     config = uvicorn.Config(
         app, chosen.web_host, port, log_config=None, access_log=False, server_header=False, proxy_headers=False,
         backlog=BACKLOG, timeout_graceful_shutdown=STOP_S,

@@ -6,11 +6,9 @@ import time
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker.metrics import SETTLE_S, LedgerCollector, LedgerReader
-from db.settings import SettingsError
+from broker.metrics import LedgerCollector, LedgerReader
 from web.feed import Feed
 
 log = structlog.get_logger()
@@ -45,19 +43,14 @@ class Measures:
             if self._reader is None:
                 self._reader = LedgerReader()
                 self._registry.register(LedgerCollector(self._reader))
-                threading.Thread(target=self._settle, args=[self._reader], name="measures", daemon=True).start()
+                threading.Thread(
+                    target=self._reader.keep_settled, args=[self._stop], name="measures", daemon=True
+                ).start()
         return generate_latest(self._registry)
 
     def stop(self) -> None:
         """Read the ledger no more."""
         self._stop.set()
-
-    def _settle(self, reader: LedgerReader) -> None:
-        while not self._stop.wait(SETTLE_S):
-            try:
-                reader.settle()
-            except (SQLAlchemyError, SettingsError):
-                pass  # scrapes tell
 
 
 class Measured:

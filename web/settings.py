@@ -1,12 +1,12 @@
 """How the web door listens, whom it lets in and what it bears, read from GRISTMILL_* variables."""
 
 from functools import cache
-from ipaddress import ip_address
 from typing import Final, Literal, Self
 
 from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from broker.address import is_loopback
 from db.settings import SettingsError, read
 
 API: Final = "/api/v1"
@@ -31,12 +31,7 @@ class Settings(BaseSettings):
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.web_host == "localhost":
-            return True
-        try:
-            return ip_address(self.web_host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.web_host)
 
     @property
     def guarded(self) -> bool:

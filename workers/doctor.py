@@ -13,13 +13,13 @@ import redis
 import sqlalchemy.exc
 from sqlalchemy import text
 
+from broker.address import address_file
 from broker.errors import summary
 from broker.queues import QUEUES
 from broker.settings import make_client, redis_url
 from broker.settings import settings as broker_settings
 from db.settings import SettingsError, redact, settings
 from workers.hardware import cores, gpus
-from workers.process import address_file
 
 RELAY_SECONDS = 10  # what a relay has left for so long, and leaves for AGAIN_SECONDS more, it does not see
 AGAIN_SECONDS = 2

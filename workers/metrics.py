@@ -1,10 +1,11 @@
 """`gristmill metrics`: serves what the ledger says to Prometheus."""
 
 import signal
+import threading
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from broker.address import announce, free_port
+from broker.address import announce, free_port, url
 from broker.metrics import LedgerCollector, LedgerReader
 
 
@@ -17,5 +18,5 @@ def serve(host: str, port: int) -> None:
         signal.signal(number, signal.SIG_DFL)  # at once, whatever a scrape waits for
     free = free_port(port, host)
     start_http_server(free, host, registry)
-    announce("metrics", f"http://{f'[{host}]' if ':' in host else host}:{free}/metrics")
-    reader.settle_for_ever()
+    announce("metrics", f"{url(host, free)}/metrics")
+    reader.keep_settled(threading.Event())  # until a signal

@@ -3,14 +3,9 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from typing import NoReturn
 
-from broker.address import LOOPBACK
-from broker.address import address_file as address_file
-from broker.address import announce as announce
-from broker.address import free_port as free_port
-from broker.address import tell as tell
+from broker.address import LOOPBACK, announce, free_port, is_loopback, tell, url
 from broker.errors import summary
 from broker.settings import redis_url
 from db.settings import CLONE, SettingsError, redact, settings
@@ -149,7 +144,7 @@ def run_flower(port: int = FLOWER_PORT, host: str = LOOPBACK) -> NoReturn:
     if not login and not is_loopback(host):
         raise SettingsError(f"--host {host} lets anybody stop workers: set GRISTMILL_FLOWER_AUTH=user:password")
     free = free_port(port, host)
-    announce("flower", f"http://{host}:{free}")
+    announce("flower", url(host, free))
     # In the environment: everybody on the machine can read a command line.
     arguments = [f"--address={host}", f"--port={free}", "--logging=error"]
     become([sys.executable, "-m", "workers.flower", *arguments], {"FLOWER_BASIC_AUTH": login} if login else {})
@@ -166,14 +161,6 @@ def flower_login(given: str | None) -> str:
                 "and use no comma in a password"
             )
     return ",".join(pairs)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def become(argv: list[str], env: Mapping[str, str]) -> NoReturn:

@@ -18,10 +18,10 @@ import psutil
 
 import broker.embedded
 import db.embedded
+from broker.address import address_file
 from broker.settings import settings as broker_settings
 from db.place import ServerError, gone
 from db.settings import CLONE, SettingsError, settings
-from workers.process import address_file
 from workers.supervisor import Supervisor, command_line
 
 TAG = "GRISTMILL_RUN"  # in the environment of all that a run started, its descendants included

@@ -29,7 +29,7 @@ def distill(ctx: Context, params: Distill) -> dict[str, Any]:
     asked = source | {"teacher": name, "ensemble": params.ensemble, "copies": params.copies, "seed": params.seed}
     (labelled,) = ctx.fan_out(tasks.label, [asked])
     if labelled.state != "SUCCESS":
-        raise JobError(f"the teacher's logits are not there: {_said(labelled)}")
+        raise JobError(f"the teacher's logits are not there: {labelled.reason}")
     logits = labelled.result
     planned = plan(params, logits)
     outcomes = ctx.fan_out(tasks.train_student, planned)
@@ -37,7 +37,7 @@ def distill(ctx: Context, params: Distill) -> dict[str, Any]:
     able = [row for row in rows if row["labels"] != "gold" and row["dev"] is not None]
     if not able:
         first = next(each for each in outcomes if each.state != "SUCCESS")
-        raise JobError(f"no student was trained, the first because: {_said(first)}")
+        raise JobError(f"no student was trained, the first because: {first.reason}")
     best = max(able, key=lambda row: (row["dev"], -row["parameters"]))
     made = _publish(ctx, params, logits, best, outcomes[rows.index(best)])
     return {"best": best, "students": rows} | made
@@ -86,7 +86,7 @@ def table(
         row["share"] = round(done["parameters"] / teacher_parameters, 4) if done else None
         row["examples"] = done["examples"] if done else None
         row["artifact"] = done["artifact"] if done else None
-        row["error"] = None if done else _said(outcome)
+        row["error"] = None if done else outcome.reason
         rows.append(row)
     return rows
 
@@ -121,7 +121,3 @@ def beside_its_twin(best: dict[str, Any]) -> list[str]:
     if gain is None or gain > 0:
         return []
     return [f"the student is no better than its twin without a teacher ({gain:+.1f} points on dev): train without one"]
-
-
-def _said(outcome: ChildOutcome) -> str:
-    return str((outcome.error or {}).get("message") or outcome.state)

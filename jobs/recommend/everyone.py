@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from broker.context import ChildOutcome, Context
+from broker.context import Context
 from broker.errors import JobError
 from db import recommend as rows
 from jobs.recommend.params import PretrainAll
@@ -23,7 +23,7 @@ def pretrain_all(ctx: Context, params: PretrainAll) -> dict[str, Any]:
     outcomes = ctx.fan_out(pretrain_batch, asked)
     done = [outcome.result for outcome in outcomes if outcome.state == "SUCCESS"]
     if failed := [outcome for outcome in outcomes if outcome.state != "SUCCESS"]:
-        raise JobError(f"{len(failed)} of {len(outcomes)} batches failed, the first with: {_said(failed[0])}")
+        raise JobError(f"{len(failed)} of {len(outcomes)} batches failed, the first with: {failed[0].reason}")
     total = {name: sum(each[name] for each in done) for name in _COUNTED}
     busy = sum(each["seconds"] for each in done)
     inference = sum(each["inference_seconds"] for each in done)
@@ -62,7 +62,3 @@ def _plan(ctx: Context, chunk: int) -> dict[str, Any]:
         (folder / _PLAN).write_text(json.dumps(plan))
         ctx.save_checkpoint(folder)
     return plan
-
-
-def _said(outcome: ChildOutcome) -> str:
-    return str((outcome.error or {}).get("message") or outcome.state)

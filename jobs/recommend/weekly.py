@@ -51,7 +51,7 @@ def refresh(ctx: Context, params: Refresh) -> dict[str, Any]:
     if computed.state == "SUCCESS" and decision.version is not None and _behind(ctx, decision.version, params.top_k):
         # whose history changed while the lists were computed; with the states they have now it is a matter of seconds
         outcomes["late lists"] = computed = _child(ctx, pretrain_all, everyone)
-    failed = [f"{name}: {_message(each)}" for name, each in outcomes.items() if each and each.state != "SUCCESS"]
+    failed = [f"{name}: {each.reason}" for name, each in outcomes.items() if each and each.state != "SUCCESS"]
     if computed.state != "SUCCESS":
         raise JobError(f"the refresh is incomplete, the version in use stays: {'; '.join(failed)}")
     if failed:  # the model in use serves on, with lists of today
@@ -69,8 +69,8 @@ def _child(ctx: Context, job: Job, params: dict[str, Any]) -> ChildOutcome:
 def _decide(ctx: Context, trained: ChildOutcome) -> Decision:
     """The same whenever it is asked, until another version comes into use by hand: then that one stays."""
     if trained.state != "SUCCESS":
-        log.warning("refresh_goes_on_with_the_model_in_use", reason=_message(trained))
-        return Decision(None, None, f"no new model: {_message(trained)}")
+        log.warning("refresh_goes_on_with_the_model_in_use", reason=trained.reason)
+        return Decision(None, None, f"no new model: {trained.reason}")
     version, note = trained.result["version"], trained.result["note"]
     if note:
         return Decision(None, None, f"version {version} is {note}")
@@ -119,7 +119,3 @@ def _settle(session: Session, decision: Decision) -> int:
         raise Overtaken(f"another version than {decision.over} came into use")
     before = registry.previous(session, MODEL)
     return rows.clean_versions(session, before.version if before else None)
-
-
-def _message(outcome: ChildOutcome) -> str:
-    return str((outcome.error or {}).get("message") or outcome.state)

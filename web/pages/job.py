@@ -7,6 +7,7 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
+from broker.words import took_s
 from db import read
 from db.artifact import Artifact, Model
 from db.engine import session
@@ -17,7 +18,6 @@ from db.token import ADMIN, SUBMIT
 from web import views
 from web.pages.entry import Reader, Submitter
 from web.pages.frame import HEADERS, page, pages
-from web.pages.words import took
 from web.routes import events, jobs
 
 router = pages()
@@ -40,7 +40,7 @@ def show_job(request: Request, who: Reader, job: str) -> Response:
         versions = [{"name": each.name, "version": each.version, "current": each.is_current} for each in models]
     live = found.state not in FINAL
     return page(
-        request, "job.html", job=found, live=live, pulse=pulse, left_s=_left(found, pulse), elapsed_s=took(found),
+        request, "job.html", job=found, live=live, pulse=pulse, left_s=_left(found, pulse), elapsed_s=took_s(found),
         attempts=views.attempts(found.history), error=_error(found, traceback=who.may(ADMIN)), children=children,
         artifacts=made, models=versions, may=who.may(SUBMIT), limit=_TEXT_CHARACTERS, again_s=5 if live else None,
         running=found.state == STARTED,
@@ -71,7 +71,7 @@ async def retry_job(request: Request, who: Submitter, job: str) -> Response:
 
 def _left(job: JobDetail, pulse: Pulse) -> float | None:
     """How long it takes if it goes on as it has gone."""
-    elapsed, share = took(job), pulse.done / pulse.total if pulse.total else 0
+    elapsed, share = took_s(job), pulse.done / pulse.total if pulse.total else 0
     if pulse.left_s is not None or job.state != STARTED or elapsed is None:
         return pulse.left_s
     return elapsed * (1 - share) / share if _SOON < share < 1 else None

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from broker import words
 from broker.queues import PRIORITIES
-from db.read import PREFIX, JobRow
+from db.prefix import PREFIX
+from db.read import JobRow
 from db.settings import redact
 
 STATES = {
@@ -15,17 +17,11 @@ STATES = {
     "REVOKED": "cancelled",
 }  # fmt: skip
 _PRIORITIES = {step: name for name, step in PRIORITIES.items()}
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 def span(seconds: float | None) -> str:
     """A length of time in the unit that fits."""
-    if seconds is None:
-        return "–"
-    for size, unit in _UNITS:
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s" if seconds >= 10 else f"{max(seconds, 0):.1f} s"
+    return "–" if seconds is None else words.span(seconds)
 
 
 def since(moment: datetime | None) -> str:
@@ -38,24 +34,9 @@ def moment(value: datetime | None) -> str:
     return "–" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def took(job: JobRow) -> float | None:
-    """For how long the last attempt ran, or has been running, in seconds."""
-    if job.started_at is None or (job.finished_at is None and job.state != "STARTED"):
-        return None
-    return ((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds()
-
-
 def note(job: JobRow) -> str:
-    """What is worth knowing at a glance: how far it is, what it waits for, why it failed."""
-    if job.state in ("FAILURE", "RETRY") and job.message:
-        return redact(job.message.strip().partition("\n")[0])[:200]
-    if job.state == "PENDING" and job.run_at is None:
-        return "waits for its children"
-    if job.state == "PENDING" and job.run_at and job.run_at > datetime.now(UTC):
-        return f"due in {span((job.run_at - datetime.now(UTC)).total_seconds())}"
-    if job.state == "STARTED":
-        return ", ".join(filter(None, (_progress(job.progress), "asked to stop" if job.cancel_requested else "")))
-    return ""
+    """What is worth knowing of it at a glance."""
+    return words.note(job, lambda message: redact(message.strip().partition("\n")[0])[:200], _progress)
 
 
 def size(count: float) -> str:
@@ -91,7 +72,7 @@ def _progress(progress: dict[str, Any] | None) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "span": span, "since": since, "moment": moment, "took": took, "note": note, "size": size, "number": number,
+    "span": span, "since": since, "moment": moment, "took": words.took_s, "note": note, "size": size, "number": number,
     "readable": readable, "redact": redact, "brief": lambda value: str(value)[:PREFIX],
     "state": lambda value: STATES.get(value, value), "priority": lambda value: _PRIORITIES.get(value, str(value)),
 }  # fmt: skip

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from celery.exceptions import CeleryError
 from rich.console import Console
 
+from broker.address import address_file
 from broker.errors import GristmillError
 from db.settings import SettingsError, settings
 from workers import up
 from workers.demo import classify, edit, recommend
-from workers.process import FLOWER_PORT, address_file
+from workers.process import FLOWER_PORT
 
 STORIES = {"recommend": recommend.story, "classify": classify.story, "edit": edit.story}
 

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from broker.address import free_port, is_loopback
 from broker.job import Params, job
 from db.settings import SettingsError
 from workers import process
@@ -11,9 +12,7 @@ from workers.hardware import Gpu
 from workers.process import (
     cpu_plan,
     flower_login,
-    free_port,
     gpu_plan,
-    is_loopback,
     queues_of,
     run_flower,
     run_worker,

@@ -9,8 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from broker import words
 from broker.queues import PRIORITIES
-from db.read import PREFIX, JobDetail, JobRow, Pulse
+from db.prefix import PREFIX
+from db.read import JobDetail, JobRow, Pulse
 from workers.cli.output import table
 
 _PRIORITY_NAMES = {step: name for name, step in PRIORITIES.items()}
@@ -33,16 +35,8 @@ def rows(jobs: Sequence[JobRow], width: int) -> Table:
 
 
 def note(job: JobRow) -> str:
-    """What is worth knowing at a glance: how far it is, what it waits for, why it failed."""
-    if job.state in ("FAILURE", "RETRY") and job.message:
-        return job.message.splitlines()[0][:80]
-    if job.state == "PENDING" and job.run_at is None:
-        return "waits for its children"
-    if job.state == "PENDING" and job.run_at and job.run_at > datetime.now(UTC):
-        return f"due in {span((job.run_at - datetime.now(UTC)).total_seconds())}"
-    if job.state == "STARTED":
-        return ", ".join(filter(None, (_progress(job.progress), "asked to stop" if job.cancel_requested else "")))
-    return ""
+    """What is worth knowing of it at a glance."""
+    return words.note(job, lambda message: message.splitlines()[0][:80], _progress)
 
 
 def told(now: Pulse) -> str:
@@ -97,19 +91,12 @@ def _on_one_line(found: re.Match[str]) -> str:
 
 def took(job: JobRow) -> str:
     """How long the last attempt ran, or has run."""
-    if job.started_at is None or (job.finished_at is None and job.state != "STARTED"):
-        return ""
-    return span(((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds())
+    return span(words.took_s(job))
 
 
 def span(seconds: float | None) -> str:
     """A length of time in the unit that fits."""
-    if seconds is None:
-        return ""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s" if seconds >= 10 else f"{max(seconds, 0):.1f} s"
+    return "" if seconds is None else words.span(seconds)
 
 
 def _age(moment: datetime) -> str:
