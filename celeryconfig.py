@@ -74,5 +74,11 @@ beat_schedule = {
     },
     "clean-cache": {"task": "upkeep.clean_cache", "schedule": crontab(minute=30, hour=4)},
     "clean-artifacts": {"task": "upkeep.clean_artifacts", "schedule": crontab(minute=45, hour=4)},
+    # Small and many: a prediction for each request, a flush every five minutes. Name your own kinds here.
+    "clean-jobs": {
+        "task": "upkeep.clean_jobs",
+        "schedule": crontab(minute=15, hour=4),
+        "kwargs": {"days": {"classify.predict": 7, "upkeep.flush_stats": 7}},
+    },
     "flush-stats": {"task": "upkeep.flush_stats", "schedule": crontab(minute="*/5")},
 }

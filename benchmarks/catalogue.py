@@ -3,8 +3,10 @@
 Items are synthetic vectors in a network of the default shape: clustered, as items of a genre are, with users whose
 vectors point at what they had last; and beside it drawn from one normal distribution, with users whose vectors point
 anywhere, for which no index is of use. Real catalogues are in between. Users have 10 to 60 items of three clusters.
-What is chosen, and its recall, is what a worker would choose (jobs/recommend/serving.py).
-Last line: {"2000": {"users_per_s": …, "recall": …, "mb": …, "exact_users_per_s": …, "unclustered": {…}}, "50000": …}.
+What is chosen, and its recall, is what a worker would choose (jobs/recommend/serving.py). With --blend the clustered
+network is measured a second time, blended with the transition counts of five times as many users.
+Last line: {"2000": {"users_per_s": …, "recall": …, "mb": …, "exact_users_per_s": …, "unclustered": {…}, "blend": {…}},
+"50000": …}.
 
 With --users it is another benchmark: a refresh of so many users through real jobs, see benchmarks/everyone.py.
 """
@@ -19,8 +21,12 @@ import numpy as np
 import torch
 
 from benchmarks import everyone
+from jobs.recommend.baselines import Transitions
+from jobs.recommend.blend import Blend
+from jobs.recommend.histories import from_sequences
 from jobs.recommend.model import Recommender, Shape
 from jobs.recommend.precompute import Exhaustive, Search, top_lists
+from jobs.recommend.ranker import Ranker
 from jobs.recommend.serving import INDEX_FROM, REFERENCE, Served
 from jobs.training.device import prepare, resolve
 
@@ -50,8 +56,8 @@ def network(items: int, *, clustered: bool) -> tuple[Recommender, Array]:
     return made, of
 
 
-def users(count: int, clusters: Array) -> list[Array]:
-    random = np.random.default_rng(1)
+def users(count: int, clusters: Array, seed: int = 1) -> list[Array]:
+    random = np.random.default_rng(seed)
     of = [np.flatnonzero(clusters == number) for number in range(clusters.max() + 1)]
     made = []
     for _ in range(count):
@@ -60,14 +66,20 @@ def users(count: int, clusters: Array) -> list[Array]:
     return made
 
 
-def rate(ranker: Recommender, histories: list[Array], search: Search) -> float:
+def blended(network: Recommender, clusters: Array, count: int) -> Blend:
+    known = from_sequences(users(count, clusters, seed=2), [str(item) for item in range(network.items)])
+    return Blend({"network": network, "transitions": Transitions.fit(known)}, {"network": 1.0, "transitions": 0.5})
+
+
+def rate(ranker: Ranker, histories: list[Array], search: Search) -> float:
     began = time.perf_counter()
     top_lists(ranker, histories, TOP_K, search=search)
     return len(histories) / (time.perf_counter() - began)
 
 
-def measure(items: int, count: int, *, clustered: bool) -> dict[str, Any]:
-    ranker, clusters = network(items, clustered=clustered)
+def measure(items: int, count: int, *, clustered: bool, blend: bool = False) -> dict[str, Any]:
+    alone, clusters = network(items, clustered=clustered)
+    ranker = blended(alone, clusters, 5 * count) if blend else alone
     histories = users(count, clusters)
     served = Served(ranker)
     began = time.perf_counter()
@@ -81,7 +93,7 @@ def measure(items: int, count: int, *, clustered: bool) -> dict[str, Any]:
         "chosen": served.chosen,
         "users_per_s": round(rate(ranker, histories if served.chosen == "index" else few, served.by), 1),
         "recall": index.recall if index and served.chosen == "index" else 1.0,
-        "mb": round((items * (ranker.shape.dim + 1) * 8 + getattr(served.by, "bytes", 0)) / 1e6, 1),
+        "mb": round((items * (alone.shape.dim + 1) * 8 + getattr(served.by, "bytes", 0)) / 1e6, 1),
         "exact_users_per_s": round(exact, 1),
         "choosing_s": round(chosen_s, 1),
     }
@@ -100,6 +112,7 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=4096, help="computed for each figure, fewer where they take long")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--users", type=int, help="refresh so many users through real jobs instead")
+    parser.add_argument("--blend", action="store_true", help="measure a blend with transition counts, too")
     options = parser.parse_args()
     if options.users:
         print(json.dumps(everyone.refresh(options.users)))
@@ -110,8 +123,10 @@ def main() -> None:
         found = measure(items, options.lists, clustered=True)
         if items >= INDEX_FROM:
             found["unclustered"] = measure(items, options.lists, clustered=False)
+        if options.blend:
+            found["blend"] = measure(items, options.lists, clustered=True, blend=True)
         result[str(items)] = found
-        for name, each in (("clustered", found), ("unclustered", found.get("unclustered"))):
+        for name, each in (("clustered", found), *((name, found.get(name)) for name in ("unclustered", "blend"))):
             if each:
                 way = "every item scored" if each["chosen"] == REFERENCE else each["chosen"]
                 print(

@@ -2,6 +2,7 @@
 
 Ours are checked, rows in Postgres and messages in Redis when the answer comes; those of the bare endpoint are messages
 in Redis only. One process each, so many clients at once, taking turns; the ratio is the median of the rounds' ratios.
+cpu_ms: processor time of the web process for one submission.
 Last line: {"ratio_to_bare": …, "submissions_per_s": …, "p99_ms": …, …}.
 """
 
@@ -52,24 +53,27 @@ def main() -> None:
     }
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     taken: dict[str, list[float]] = {"ours": [], "bare": []}
+    cpu_ms: dict[str, list[float]] = {"ours": [], "bare": []}
     with services():
         from broker.settings import make_client
 
         with door() as ours, door(("-c", BARE)) as bare:
-            ports = {"ours": ours, "bare": bare}
-            for name, port in ports.items():
-                storm(port, 8, 200, lambda _, ask=asks[name]: ask)  # type: ignore[misc]
+            doors = {"ours": ours, "bare": bare}
+            for name, each in doors.items():
+                storm(each.port, 8, 200, lambda _, ask=asks[name]: ask)  # type: ignore[misc]
             for number in range(options.rounds):
-                for name in sorted(ports, reverse=bool(number % 2)):
+                for name in sorted(doors, reverse=bool(number % 2)):
                     make_client().flushall()
+                    used = doors[name].cpu_s()
                     rate, milliseconds = storm(
-                        ports[name],
+                        doors[name].port,
                         options.clients,
                         options.requests,
                         lambda _, ask=asks[name]: ask,  # type: ignore[misc]
                     )
                     rates[name].append(rate)
                     taken[name] += milliseconds
+                    cpu_ms[name].append(1000 * (doors[name].cpu_s() - used) / options.requests)
                     print(f"round {number + 1}: {name} {rate:.0f} submissions/s", file=sys.stderr)
     for name in rates:
         p50, p99 = np.percentile(taken[name], (50, 99))
@@ -81,6 +85,8 @@ def main() -> None:
         "ratio_to_bare": round(statistics.median(a / b for a, b in zip(rates["ours"], rates["bare"], strict=True)), 2),
         "submissions_per_s": round(statistics.median(rates["ours"])),
         "submissions_per_s_bare": round(statistics.median(rates["bare"])),
+        "cpu_ms": round(statistics.median(cpu_ms["ours"]), 3),
+        "cpu_ms_bare": round(statistics.median(cpu_ms["bare"]), 3),
         "p99_ms": round(float(np.percentile(taken["ours"], 99)), 1),
         "p99_ms_bare": round(float(np.percentile(taken["bare"], 99)), 1),
     }

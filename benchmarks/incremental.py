@@ -60,7 +60,7 @@ def main() -> None:
             loaded.table.counts([user.known for user in users])
 
     known = [mapped(each, loaded).known for each in found]
-    model = getattr(loaded.ranker, "exact", loaded.ranker)
+    model = loaded.ranker
     states = [json.dumps(each.state) for each in found]
     answer: dict[str, Any] = {"new_items": NEW, "items": round(sum(map(len, known)) / len(known))}
     answer |= {

@@ -30,13 +30,13 @@ import numpy as np
 import torch
 
 from jobs.recommend import data, fit
-from jobs.recommend.baselines import RecentEase, Transitions
-from jobs.recommend.blend import Blend
+from jobs.recommend.blend import Blend, counted
 from jobs.recommend.engines import ENGINES
+from jobs.recommend.features import Counts, count
 from jobs.recommend.histories import Histories, leave_one_out
 from jobs.recommend.model import Recommender, pack
 from jobs.recommend.precompute import Exhaustive, Search, top_lists
-from jobs.recommend.profile import Counts, FeatureTable, count
+from jobs.recommend.profile import FeatureTable
 from jobs.recommend.ranker import Ranker
 from jobs.recommend.settled import Settled, error
 from jobs.training.device import prepare, resolve
@@ -78,7 +78,8 @@ def ways(model: Recommender, known: Histories) -> dict[str, tuple[Ranker, Search
         made[f"{name} alone"] = (model, Exhaustive(fast))
         if name != "int8":
             made[name] = (model, Settled(fast, model, error(fast, model, some)))
-    parts = {"network": model, "transitions": Transitions.fit(known), "ease": RecentEase.fit(known)}
+    parts, _ = counted(known)
+    parts = {"network": model, "transitions": parts["transitions"], "ease": parts["ease"]}
     blend = Blend(parts, {"network": 0.6, "transitions": 0.2, "ease": 0.2})
     fast_blend = blend.with_network(ENGINES["onnx"](model))
     made["blend"] = (blend, Exhaustive(blend))

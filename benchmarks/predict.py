@@ -76,7 +76,7 @@ def main() -> None:
             door(**settings, GRISTMILL_BATCHING="off") as off,
             door(bare) as alone,
         ):
-            ports = {"on": on, "off": off, "bare": alone}
+            ports = {"on": on.port, "off": off.port, "bare": alone.port}
             for port in ports.values():
                 storm(port, 8, 100, ask)  # the model is resident, and everybody is connected
             for number in range(options.rounds):

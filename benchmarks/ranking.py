@@ -84,9 +84,10 @@ def beside(contestants: contest.Contestants, name: str, given: argparse.Namespac
             for user, history in enumerate(known):
                 items = [*history.tolist(), *contestants.split.test[user : user + 1].tolist()]
                 file.writelines(f"{user}\t{item}\t{at}\n" for at, item in enumerate(items) if item != NONE)
-        script = str(Path(__file__).with_name("recbole_epochs.py"))
-        command = [given.recbole, script, place, name, str(epochs), str(given.recbole_batch), str(given.seed)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        # -I: else `import http` of a library finds benchmarks/http.py, which stands beside the script
+        command = [given.recbole.absolute(), "-I", Path(__file__).with_name("recbole_epochs.py").absolute()]
+        command += [place, name, str(epochs), str(given.recbole_batch), str(given.seed)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=place)  # it leaves logs
         theirs = json.loads(done.stdout.splitlines()[-1])
         scores = np.load(folder / "scores.npy")
     row = {known[user].tobytes(): user for user in range(len(known))}

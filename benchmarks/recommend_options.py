@@ -23,10 +23,10 @@ from jobs.recommend import data, evaluate
 from jobs.recommend.fit import Recipe, fit, prefer
 from jobs.recommend.histories import Split, leave_one_out
 
-METRIC = "ndcg@10"
 DEFAULT, BERT = "default", "bert4rec"
 OPTIONS: dict[str, dict[str, Any]] = {
     DEFAULT: {},
+    "ties in the file's order": {"ties": False},
     "random start": {"svd_start": False},
     "gBCE, 512 negatives": {"loss": "gbce"},
     "sampled softmax, 512 negatives": {"loss": "sampled"},
@@ -74,8 +74,8 @@ def _row(split: Split, options: dict[str, Any], seeds: int, epochs: int | None) 
         test = evaluate.on_test(evaluate.scorer(fitted.model), split)
         found.append(
             {
-                "validation": fitted.best[METRIC],
-                "test": test[METRIC],
+                "validation": fitted.best[evaluate.METRIC],
+                "test": test[evaluate.METRIC],
                 "test_hit": test["hit@10"],
                 "epoch": fitted.best_epoch,
                 "seconds": time.perf_counter() - begin,

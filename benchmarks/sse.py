@@ -3,6 +3,7 @@
 The jobs are moved on in the ledger as their workers would, each once a second (progress, which says when it was
 written), and all end within the last seconds; another client submits at a steady rate. Listeners, submitter, mover and
 door are a process each. An event's lag is from before it is written to when the listener has read it.
+door_cpu: processor time of the door, as a share of one core.
 Last line: {"listeners": …, "lag_p99_s": …, "submit_p99_ms": …, …}.
 """
 
@@ -17,13 +18,14 @@ import random
 import resource
 import sys
 import time
+from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
-from benchmarks.http import Client, door
+from benchmarks.http import HOST, Client, Listener, door
 from benchmarks.services import services
 
 API = "/api/v1/jobs"
@@ -31,36 +33,39 @@ API = "/api/v1/jobs"
 
 def listen(port: int, jobs: list[str], listeners: int, ready: Event, found: Any) -> None:
     """So many streams; gives the lag of every event after the first, and how many streams heard their job's end."""
-
-    async def one(job: str, begun: asyncio.Semaphore, lags: list[float]) -> bool:
-        async with Client(port) as client:
-            first = True
-            async for event in client.events(f"{API}/{job}/events"):
-                if first:
-                    first = False
-                    begun.release()
-                written = event.get("sent_at")
-                if written is not None:
-                    lags.append(event["read_at"] - written)
-                if event.get("final"):
-                    lags.append(event["read_at"] - event["result"]["sent_at"])
-                    return True
-        return False
+    lags, begun, ended = list[float](), set[int](), set[int]()
 
     async def run() -> None:
-        begun, lags = asyncio.Semaphore(0), list[float]()
-        tasks = []
+        left, over = set(range(listeners)), asyncio.Event()
+
+        def hear(number: int, now: float, data: bytes) -> None:
+            begun.add(number)
+            event = json.loads(data)
+            if event.get("final"):
+                ended.add(number)
+                close(number)
+                event = event["result"]
+            if "sent_at" in event:
+                lags.append(now - event["sent_at"])
+
+        def close(number: int) -> None:
+            left.discard(number)
+            if not left:
+                over.set()
+
+        loop = asyncio.get_running_loop()
         for number in range(listeners):
-            tasks.append(asyncio.create_task(one(jobs[number % len(jobs)], begun, lags)))
-            if number % 50 == 49:
-                await asyncio.sleep(0.05)  # or the door's backlog of connections would be what is measured
-        for _ in range(listeners):
-            await begun.acquire()
+            path = f"{API}/{jobs[number % len(jobs)]}/events"
+            await loop.create_connection(
+                lambda path=path, n=number: Listener(path, partial(hear, n), partial(close, n)), HOST, port
+            )
+        while len(begun) < listeners:
+            await asyncio.sleep(0.05)
         ready.set()
-        heard = await asyncio.gather(*tasks)
-        found.put(("lags", lags, sum(heard)))
+        await over.wait()
 
     asyncio.run(run())
+    found.put(("lags", lags, len(ended)))
 
 
 def submit(port: int, per_s: float, over: Event, found: Any) -> None:
@@ -125,7 +130,7 @@ def main() -> None:
     parser.add_argument("--listeners", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--submissions", type=float, default=20, help="a second")
+    parser.add_argument("--submissions", type=float, default=20, help="a second; 0: none")
     options = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536), most))
@@ -134,23 +139,28 @@ def main() -> None:
         from benchmarks.jobs import noop
 
         jobs = noop.submit_many([{} for _ in range(options.jobs)])
-        with door() as port:
+        with door() as served:
             ready, over, found = spawn.Event(), spawn.Event(), spawn.Queue()
-            listeners = spawn.Process(target=listen, args=(port, jobs, options.listeners, ready, found))
-            submitter = spawn.Process(target=submit, args=(port, options.submissions, over, found))
+            listeners = spawn.Process(target=listen, args=(served.port, jobs, options.listeners, ready, found))
+            submitter = spawn.Process(target=submit, args=(served.port, options.submissions, over, found))
             listeners.start()
             if not ready.wait(120):
                 raise TimeoutError("the listeners were not all connected within two minutes")
             print(f"{options.listeners} listeners are connected", file=sys.stderr)
-            submitter.start()
+            processes = [listeners, submitter] if options.submissions else [listeners]
+            if options.submissions:
+                submitter.start()
+            began, used = time.monotonic(), served.cpu_s()
             move(jobs, options.seconds)
             over.set()
-            got = {name: (values, count) for name, values, count in (found.get(timeout=60) for _ in range(2))}
-            listeners.join()
-            submitter.join()
-    (lags, heard), (taken, _) = got["lags"], got["submit"]
+            got = {name: (values, count) for name, values, count in (found.get(timeout=60) for _ in processes)}
+            seconds, used = time.monotonic() - began, served.cpu_s() - used
+            for each in processes:
+                each.join()
+    (lags, heard), (taken, _) = got["lags"], got.get("submit", ([0.0], 0))
     lag50, lag99 = np.percentile(lags, (50, 99))
     p50, p99 = np.percentile(taken, (50, 99))
+    print(f"{len(lags) / seconds:.0f} events/s written to streams; the door took {used / seconds:.0%} of a core")
     print(f"{len(lags)} events to {heard} of {options.listeners} listeners: p50 {lag50:.3f} s, p99 {lag99:.3f} s late, "
           f"at most {max(lags):.3f} s")  # fmt: skip
     print(f"{len(taken)} submissions, {options.submissions:g} a second: p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
@@ -160,6 +170,8 @@ def main() -> None:
         "lag_p50_s": round(float(lag50), 3),
         "lag_p99_s": round(float(lag99), 3),
         "lag_max_s": round(max(lags), 3),
+        "events_per_s": round(len(lags) / seconds),
+        "door_cpu": round(used / seconds, 3),
         "submit_p50_ms": round(float(p50), 1),
         "submit_p99_ms": round(float(p99), 1),
     }

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 # What a signal that ended a job's process says about the job.
 _SIGNALS: dict[int, str] = {
-    signal.SIGKILL: ", probably out of memory",
+    signal.SIGKILL: " (perhaps out of memory)",
     signal.SIGSEGV: " (segmentation fault): a fault in native code",
     signal.SIGBUS: " (bus error): a fault in native code, or a file that it maps was cut short",
     signal.SIGILL: " (illegal instruction): native code that was built for another processor",

@@ -4,12 +4,13 @@ Whatever is here may be lost at any moment: Postgres has the rows, and a reader 
 Celery's own keys (the queues `gpu`, `cpu`, …, `unacked*`, `_kombu.binding.*`) are kombu's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final
 
 import redis
 import structlog
+from sqlalchemy.orm import Session
 
 from broker.settings import make_client
 from db import recommend as rows
@@ -36,18 +37,35 @@ KEYS: Final = {
 }
 
 
+# KEYS: a user's list, READS. ARGV: the field to count a hit in, or nothing.
+_TAKE = """
+local held = redis.call('GET', KEYS[1])
+if held and ARGV[1] ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[1], 1) end
+return held
+"""
+
+
 @cache
 def redis_client() -> "redis.Redis":
     """This process's client of the broker's Redis, with text in and out. It waits half a second, never more."""
     return make_client(decode_responses=True, socket_connect_timeout=0.5, socket_timeout=0.5)
 
 
-def count_hit(username: str) -> None:
-    redis_client().hincrby(READS, f"{HIT}{username}", 1)
+def take(username: str, *, count: bool) -> str | None:
+    """The JSON that is kept for this user, counted as a hit if there is any; in one round trip. Raises RedisError."""
+    key = RECOMMENDATIONS.format(username=username)
+    found = redis_client().eval(_TAKE, 2, key, READS, f"{HIT}{username}" if count else "")
+    return found if isinstance(found, str) else None
 
 
-def count_miss() -> None:
-    redis_client().hincrby(READS, MISSES, 1)
+def keep(entries: Mapping[str, str], fresh_s: float, counts: Mapping[str, int] | None = None) -> None:
+    """Keep JSON by username for so long, and add to fields of READS; in one round trip. Raises RedisError."""
+    with redis_client().pipeline(transaction=False) as pipeline:
+        for username, value in entries.items():
+            pipeline.set(RECOMMENDATIONS.format(username=username), value, ex=max(1, round(fresh_s)))
+        for name, number in (counts or {}).items():
+            pipeline.hincrby(READS, name, number)
+        pipeline.execute()
 
 
 def flush_reads() -> int:
@@ -72,10 +90,15 @@ def clean(days: float) -> int:
     """Delete cached lists older than this, and of versions that no rollback goes to; returns how many."""
     with session() as opened:
         usernames = rows.clean(opened, days)
-        before = registry.previous(opened, rows.MODEL)
-        superseded = rows.clean_versions(opened, before.version if before else None)
+        superseded = clean_superseded(opened)
     forget(usernames)
     return len(usernames) + superseded
+
+
+def clean_superseded(on: Session) -> int:
+    """Delete lists of versions older than the one in use, but for that a rollback would go to. Returns how many."""
+    before = registry.previous(on, rows.MODEL)
+    return rows.clean_versions(on, before.version if before else None)
 
 
 def forget(usernames: Sequence[str]) -> None:
@@ -100,5 +123,5 @@ def _take_reads() -> tuple[dict[str, int], int]:
         except redis.ResponseError:  # no such key: nothing was read
             return {}, 0
     taken = {str(name): int(n) for name, n in client.hgetall(READS_TAKEN).items()}
-    hits = {name.removeprefix(HIT): n for name, n in taken.items() if name.startswith(HIT)}
+    hits = {name.removeprefix(HIT): n for name, n in taken.items() if name.startswith(HIT) and n}
     return hits, taken.get(MISSES, 0)

@@ -14,6 +14,8 @@ Interrupted            ends a run of a body from inside; a BaseException: `excep
 └── Suspended          the body waits for its fan-out's children
 """
 
+from collections.abc import Mapping
+
 _SAID = 200  # characters of another library's message
 
 
@@ -22,7 +24,11 @@ class GristmillError(Exception):
 
 
 class InvalidParams(GristmillError, ValueError):
-    """A job's parameters are refused."""
+    """A job's parameters are refused. `fields`: what is wrong with which of them, as far as that is known."""
+
+    def __init__(self, line: str = "", fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(line)
+        self.fields = dict(fields or {})
 
 
 class UnknownJob(GristmillError, LookupError):

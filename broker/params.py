@@ -27,7 +27,8 @@ def parse(kind: str, model: type[BaseModel], args: Sequence[Any], kwargs: Mappin
     try:
         params = model.model_validate(kwargs)
     except ValidationError as error:
-        raise InvalidParams(f"{kind}: {_line(error, list(model.model_fields))}") from None
+        said = refusals(error, list(model.model_fields))
+        raise InvalidParams(f"{kind}: {next(iter(said.values()))}", said) from None
     try:
         encoded = params.model_dump_json().encode()
     except PydanticSerializationError as error:
@@ -47,21 +48,28 @@ def _by_name(kind: str, fields: Sequence[str], args: Sequence[Any], kwargs: Mapp
     return {**named, **kwargs}
 
 
-def _line(error: ValidationError, fields: Sequence[str]) -> str:
-    """The first complaint, with the value and what would be right."""
+def refusals(error: ValidationError, fields: Sequence[str]) -> dict[str, str]:
+    """The first complaint about each field, with the value and what would be right; "" stands for all together."""
     complaints = error.errors(include_url=False)
     # A mistyped name is also a missing one: the typo is what the user wants to hear of.
-    first = next((each for each in complaints if each["type"] == "extra_forbidden"), complaints[0])
-    name = cut(".".join(str(part) for part in first["loc"]))
-    if first["type"] == "missing":
+    complaints.sort(key=lambda each: each["type"] != "extra_forbidden")
+    said: dict[str, str] = {}
+    for each in complaints:
+        said.setdefault(str(each["loc"][0]) if each["loc"] else "", _line(each, fields))
+    return said
+
+
+def _line(complaint: Mapping[str, Any], fields: Sequence[str]) -> str:
+    name = cut(".".join(str(part) for part in complaint["loc"]))
+    if complaint["type"] == "missing":
         return f"{name} is required: the parameters are {_listed(fields)}"
-    if first["type"] == "extra_forbidden":
+    if complaint["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, fields, 1)
         hint = f"did you mean {near[0]}?" if near else f"the parameters are {_listed(fields)}"
         return f"unknown parameter {name}: {hint}"
-    message = cut(first["msg"].removeprefix("Value error, "), 300)
+    message = cut(complaint["msg"].removeprefix("Value error, "), 300)
     return (
-        f"{name}={shown(first['input'], partial(json.dumps, default=str))}: {message[:1].lower()}{message[1:]}"
+        f"{name}={shown(complaint['input'], partial(json.dumps, default=str))}: {message[:1].lower()}{message[1:]}"
         if name
         else message
     )

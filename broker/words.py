@@ -4,9 +4,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from db.read import JobRow
+from db.read import JobDetail, JobRow
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+_NOTICEABLE = 0.9
 
 
 def span(seconds: float) -> str:
@@ -17,11 +18,27 @@ def span(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s" if seconds >= 10 else f"{max(seconds, 0):.1f} s"
 
 
+# What ended an attempt that was not charged.
+SPARED = {"Suspended": "waited for its children", "GivenBack": "handed over"}
+
+
 def took_s(job: JobRow) -> float | None:
-    """For how long the last attempt ran, or has been running; None where none has begun."""
-    if job.started_at is None or (job.finished_at is None and job.state != "STARTED"):
+    """How long it took since its first start, or has taken; None where it was not started, or does not run yet."""
+    return _since(job, job.began_at)
+
+
+def attempt_s(job: JobRow) -> float | None:
+    """The same since its last start."""
+    return _since(job, job.started_at)
+
+
+def worked_s(job: JobDetail) -> float | None:
+    """How much of that its attempts ran, where it was noticeably less: it waited for its children, or to try again."""
+    if (whole := took_s(job)) is None:
         return None
-    return ((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds()
+    ran = sum(each.took_s or 0 for each in job.history if each.from_state == "STARTED")
+    worked = ran + (attempt_s(job) or 0 if job.state == "STARTED" else 0)
+    return worked if worked < _NOTICEABLE * whole else None
 
 
 def note(job: JobRow, error: Callable[[str], str], progress: Callable[[dict[str, Any] | None], str]) -> str:
@@ -38,3 +55,9 @@ def note(job: JobRow, error: Callable[[str], str], progress: Callable[[dict[str,
     if job.state == "STARTED":
         return ", ".join(filter(None, (progress(job.progress), "asked to stop" if job.cancel_requested else "")))
     return ""
+
+
+def _since(job: JobRow, start: datetime | None) -> float | None:
+    if start is None or (job.finished_at is None and job.state != "STARTED"):
+        return None
+    return ((job.finished_at or datetime.now(UTC)) - start).total_seconds()

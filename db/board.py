@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from db.read import Reader
 from db.state import FAILURE, REVOKED, SUCCESS
+from db.vitals import SILENT_S
 
 
 @dataclass(slots=True)
@@ -40,9 +41,15 @@ class WorkerRow:
 
     worker: str
     running: int
-    attempts: int  # ended
-    failed: int
-    seen_s: float  # since it was last heard of in the ledger
+    ended: int  # attempts
+    failed: int  # of these
+    seen_s: float  # since it last renewed a lease, or ended an attempt
+    silent: bool  # it runs something, and has not renewed the lease for a while
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is idle or gone: the ledger does not know which."""
+        return not self.running and self.seen_s > QUIET_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +103,20 @@ _ENDED = text("""
     WHERE at >= :since AND to_state IN ('SUCCESS', 'FAILURE', 'REVOKED') GROUP BY 1, 2, 3, 4""")
 
 _WORKERS = text("""
-    SELECT worker, sum(running) AS running, sum(attempts) AS attempts, sum(failed) AS failed,
-           CAST(extract(epoch FROM now() - max(at)) AS float8) AS seen_s
-    FROM (SELECT worker, 1 AS running, 0 AS attempts, 0 AS failed, now() AS at FROM job WHERE state = 'STARTED'
+    SELECT worker, sum(running) AS running, sum(ended) AS ended, sum(failed) AS failed,
+           CAST(greatest(0, extract(epoch FROM now() - max(at))) AS float8) AS seen_s
+    FROM (SELECT worker, 1 AS running, 0 AS ended, 0 AS failed,
+                 coalesce(lease_until - make_interval(secs => :lease_s), now()) AS at FROM job WHERE state = 'STARTED'
           UNION ALL SELECT worker, 0, 1, CAST(to_state IN ('RETRY', 'FAILURE') AS int), at FROM job_event
           WHERE at >= :since AND from_state = 'STARTED') AS seen
     WHERE worker IS NOT NULL GROUP BY 1 ORDER BY running DESC, seen_s LIMIT :most""")
 
 WORKERS = 50
+QUIET_S = 60.0
 
 
-def board(on: Reader, step_s: int, steps: int) -> Board:
-    """How things stand, and what ended in so many steps until now.
+def board(on: Reader, step_s: int, steps: int, lease_s: float) -> Board:
+    """How things stand, and what ended in so many steps until now. lease_s: of a whole lease, as workers renew it.
 
     Reads the history of that time: its cost grows with how much ended.
     """
@@ -123,5 +132,9 @@ def board(on: Reader, step_s: int, steps: int) -> Board:
             setattr(bins[at], _FIELDS[state], getattr(bins[at], _FIELDS[state]) + count)
     for (kind, queue, name), count in counts.items():
         setattr(rows.setdefault((kind, queue), KindRow(kind, queue)), name, count)
-    workers = [WorkerRow(**row) for row in on.execute(_WORKERS, {"since": since, "most": WORKERS}).mappings()]
+    asked = {"since": since, "most": WORKERS, "lease_s": lease_s}
+    workers = [
+        WorkerRow(**row, silent=row["running"] > 0 and row["seen_s"] >= SILENT_S)
+        for row in on.execute(_WORKERS, asked).mappings()
+    ]
     return Board(sorted(rows.values(), key=lambda each: (each.kind, each.queue)), list(bins.values()), workers)

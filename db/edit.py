@@ -254,11 +254,6 @@ def run(session: Session, id_or_name: UUID | str) -> EditRun | None:
     return begun[0] if len(begun) == 1 else None
 
 
-def runs(session: Session, limit: int = 50) -> list[EditRun]:
-    """The newest first."""
-    return list(session.scalars(select(EditRun).order_by(EditRun.created_at.desc()).limit(limit)))
-
-
 def pairs(
     session: Session, run_id: UUID, category: str | None = None, order: Literal["position", "score"] = "position"
 ) -> Iterator[EditPair]:

@@ -11,7 +11,14 @@ CHUNK = 500_000  # rows added up in one statement: a second or two
 OPEN = 1_000_000  # rows that a look reads itself, while they are not added up
 
 BOUNDS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
-_WITHIN = ", ".join(f"count(*) FILTER (WHERE took_s <= {bound})" for bound in BOUNDS_S)
+_WITHIN = [f"within_{place}" for place in range(len(BOUNDS_S))]
+
+# What is added up of transitions, and by what.
+SUMS = ("events", "timed", "seconds", *_WITHIN)
+KEYS = "kind, queue, priority, from_state, to_state, cause"
+OF_EVENTS = "count(*) AS events, count(took_s) AS timed, coalesce(sum(took_s), 0) AS seconds, " + ", ".join(
+    f"count(*) FILTER (WHERE took_s <= {bound}) AS {name}" for name, bound in zip(_WITHIN, BOUNDS_S, strict=True)
+)
 
 # Ids are handed out before their transactions commit, so that a row may appear behind others that were read already.
 # Those up to the last id of a look are complete once every transaction that ran then has ended.
@@ -20,11 +27,15 @@ _HORIZON = """
            CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)
     FROM {table}"""
 
+# Those of jobs that are gone were added up when these were deleted (db.prune), under the last of their ids: whoever has
+# read so far has counted them.
 _TRANSITIONS = f"""
-    SELECT kind, queue, priority, from_state, to_state, cause,
-           count(*), count(took_s), coalesce(sum(took_s), 0), {_WITHIN}
-    FROM job_event e JOIN job ON job.id = e.job_id
-    WHERE e.id > :after AND e.id <= :upto GROUP BY 1, 2, 3, 4, 5, 6"""
+    SELECT {KEYS}, {", ".join(f"CAST(sum({name}) AS float8)" for name in SUMS)}
+    FROM (SELECT {KEYS}, {OF_EVENTS} FROM job_event e JOIN job ON job.id = e.job_id
+          WHERE e.id > :after AND e.id <= :upto GROUP BY {KEYS}
+          UNION ALL SELECT {KEYS}, events, timed, seconds, {", ".join(f"within[{n + 1}]" for n in range(len(_WITHIN)))}
+          FROM forgotten_events WHERE last_id > :after AND last_id <= :upto) AS parts
+    GROUP BY {KEYS}"""
 
 _DROPPED = """
     SELECT queue, sum(messages) FROM dropped_message WHERE id > :after AND id <= :upto GROUP BY 1"""

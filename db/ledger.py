@@ -190,6 +190,12 @@ _RENEW = text("""
                  FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id, attempt, CAST(extract(epoch FROM now() - cancel_requested_at) AS float8), leader_id, kind""")
 
+# What waits and was not this worker's is about to be claimed; after a success a process may still end what it does.
+_TAKEN = text("""
+    SELECT asked.id FROM unnest(CAST(:ids AS uuid[])) AS asked(id) LEFT JOIN job USING (id)
+    WHERE job.id IS NULL OR CASE WHEN worker = :worker THEN state NOT IN ('STARTED', 'SUCCESS')
+                                 ELSE state NOT IN ('PENDING', 'RETRY') END""")
+
 _PROGRESS = text("""
     UPDATE job SET progress = CAST(:progress AS jsonb) WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
     RETURNING cancel_requested_at IS NOT NULL""")
@@ -387,6 +393,11 @@ def renew(on: Executor, ids: Iterable[UUID], worker: str, lease_s: float) -> dic
     """Renew the leases of all of a worker's jobs, and of those that they run along in a batch: which are still held."""
     rows = on.execute(_RENEW, {"ids": list(ids), "worker": worker, "lease_s": lease_s})
     return {row[0]: Held(*row[1:]) for row in rows}
+
+
+def taken(on: Executor, ids: Iterable[UUID], worker: str) -> set[UUID]:
+    """Which of these jobs are no longer the worker's to run: deleted, given to another attempt, or waiting for one."""
+    return {row[0] for row in on.execute(_TAKEN, {"ids": list(ids), "worker": worker})}
 
 
 def progress(on: Executor, job_id: UUID, attempt: int, value: dict[str, Any]) -> bool | None:

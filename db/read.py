@@ -32,7 +32,8 @@ class JobRow:
     max_attempts: int
     created_at: datetime
     run_at: datetime | None
-    started_at: datetime | None
+    began_at: datetime | None  # its first start
+    started_at: datetime | None  # its last one
     finished_at: datetime | None
     worker: str | None
     progress: dict[str, Any] | None
@@ -52,6 +53,8 @@ class Event:
     worker: str | None
     error: str | None
     took_s: float | None  # how long it had waited since it was due, or how long it had run
+    cause: str | None  # the error's type; of an attempt that was not charged "GivenBack" or "Suspended"
+    number: int  # of the attempt as it is compared with the limit: one that was not charged goes on as the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,10 @@ class ModelRow:
 # Attempts that were not charged (a shutdown, a wait for children) are left out of the count that people compare with
 # the limit.
 _ROW = f"""id, kind, state, queue, priority, attempt - spared AS attempt, max_attempts, created_at,
-    nullif(run_at, {NEVER}) AS run_at, started_at, finished_at, worker, progress, error->>'message' AS message,
+    nullif(run_at, {NEVER}) AS run_at,
+    CASE WHEN attempt > 1 THEN coalesce((SELECT at FROM job_event WHERE job_id = job.id AND to_state = 'STARTED'
+                                         ORDER BY job_event.id LIMIT 1), started_at)
+         ELSE started_at END AS began_at, started_at, finished_at, worker, progress, error->>'message' AS message,
     cancel_requested_at IS NOT NULL AS cancel_requested, owner"""
 
 _LIST = text(f"""
@@ -121,7 +127,10 @@ _DETAIL = text(f"""
     FROM job WHERE id = :id""")
 
 _HISTORY = text("""
-    SELECT at, from_state, to_state, attempt, worker, error, took_s FROM job_event WHERE job_id = :id ORDER BY id""")
+    SELECT at, from_state, to_state, attempt, worker, error, took_s, cause,
+           attempt - count(*) FILTER (WHERE cause IN ('GivenBack', 'Suspended')) OVER (
+               ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS number
+    FROM job_event WHERE job_id = :id ORDER BY id""")
 
 _CHILDREN = text("""
     SELECT state, count(*) FROM job WHERE group_id IN (SELECT group_id FROM barrier WHERE parent_id = :id)

@@ -6,12 +6,14 @@ versions stand beside it: of one that is about to come into use, and of the one 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, DateTime, ForeignKey, Index, text
+from psycopg import Cursor
+from sqlalchemy import BigInteger, Connection, DateTime, ForeignKey, Index, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -19,10 +21,10 @@ from db.base import Base
 
 MODEL = "recommend"  # the recommender's name in the registry of models
 FRESH_DAYS = 8.0  # a week until the next refresh, and a day for it to be late: the old lists serve until it ends
-HIT_RATE = 0.8  # of the cache's reads: below it something is wrong with the refresh
 ROWS = 2000  # in one bulk statement: a few megabytes of JSON
 
 Executor = Session | Connection
+Transaction = Callable[[], AbstractContextManager[Session]]
 
 
 class CatalogueItem(Base):
@@ -93,6 +95,17 @@ class Standing:
     model_version: int | None
 
 
+class Look(NamedTuple):
+    """A user's standing, and the fresh list of it: None where there is none, or the reader holds it already."""
+
+    profile_hash: str
+    model_version: int | None
+    items: str | None  # JSON, as it is stored
+    top_k: int
+    cached_at: datetime
+    basis: str
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """A user's profile as it is now, and the state that a cached list under some version was made with."""
@@ -144,18 +157,25 @@ _PUT_LISTS = text("""
         profile_hash = excluded.profile_hash, items = excluded.items, basis = excluded.basis, state = excluded.state,
         top_k = excluded.top_k, cached_at = excluded.cached_at""")
 
-_STANDING = text("""
-    SELECT p.username, p.profile_hash, (SELECT version FROM model WHERE name = :model AND is_current) AS model_version
-    FROM user_profile p WHERE p.username = :username""")
-
 IN_USE = "(SELECT version FROM model WHERE name = :model AND is_current)"
+
+_STANDING = text(f"""
+    SELECT p.username, p.profile_hash, {IN_USE} AS model_version FROM user_profile p WHERE p.username = :username""")
+
 _FRESH = """
     FROM recommendation_cache c JOIN user_profile p USING (username, profile_hash)
     WHERE c.cached_at > now() - make_interval(secs => :fresh_s) AND c.top_k >= :top_k"""
 
-_READ = text(f"""
-    SELECT c.username, c.profile_hash, c.items, c.top_k, c.model_version, c.cached_at, c.hit_count, c.basis {_FRESH}
-    AND c.username = :username AND c.model_version = {IN_USE}""")
+# For a bare cursor. The list is fetched only if the caller's copy, of this hash and version, is not the valid one.
+_LOOK = f"""
+    SELECT p.profile_hash, m.version, c.items::text, c.top_k, c.cached_at, c.basis
+    FROM user_profile p
+    LEFT JOIN model m ON m.name = '{MODEL}' AND m.is_current
+    LEFT JOIN recommendation_cache c ON c.username = p.username AND c.model_version = m.version
+        AND c.profile_hash = p.profile_hash AND c.top_k >= %(top_k)s
+        AND c.cached_at > now() - make_interval(secs => %(fresh_s)s)
+        AND (p.profile_hash, m.version) IS DISTINCT FROM (%(hash)s::varchar, %(version)s::integer)
+    WHERE p.username = %(username)s"""
 
 _FRESH_OF = text(f"""
     SELECT c.username {_FRESH} AND c.username = ANY(:usernames)
@@ -171,9 +191,17 @@ _BEHIND = text(f"""
     SELECT count(*) FROM user_profile WHERE username NOT IN (
         SELECT c.username {_FRESH} AND c.model_version = :version)""")
 
-_RENEW = text(f"""
-    UPDATE recommendation_cache SET cached_at = now()
-    WHERE model_version = coalesce(CAST(:version AS integer), {IN_USE})""")
+# A range of names; in their order, as lists are written, so that the two wait for each other instead of deadlocking.
+_RENEW = text("""
+    WITH part AS (
+        SELECT username FROM recommendation_cache
+        WHERE model_version = :version AND username > :after AND cached_at < coalesce(:since, now())
+        ORDER BY username LIMIT :rows FOR UPDATE
+    ), renewed AS (
+        UPDATE recommendation_cache c SET cached_at = now() FROM part
+        WHERE c.username = part.username AND c.model_version = :version
+    )
+    SELECT max(username) FROM part""").bindparams(bindparam("since", type_=DateTime(timezone=True)))
 
 # One pass over the index: a million names stay where they are, and only the bounds come out.
 _RANGES = text("""
@@ -219,11 +247,19 @@ def standing(on: Executor, username: str) -> Standing | None:
     return None if row is None else Standing(*row)
 
 
-def read(on: Executor, username: str, top_k: int, fresh_days: float = FRESH_DAYS) -> dict[str, Any] | None:
-    """The cached row of a user if it is fresh and long enough."""
-    values = {"username": username, "top_k": top_k, "model": MODEL, "fresh_s": fresh_days * 86400}
-    row = on.execute(_READ, values).mappings().one_or_none()
-    return None if row is None else dict(row)
+def look(
+    cursor: Cursor[Any],
+    username: str,
+    top_k: int,
+    fresh_days: float = FRESH_DAYS,
+    held: tuple[str, int | None] | None = None,
+) -> Look | None:
+    """A user's standing and fresh list, in one statement; None for an unknown user. held: profile hash and version of
+    the list that the caller has; it is the fresh one if the standing is the same."""
+    profile_hash, version = held or (None, None)
+    values = {"username": username, "top_k": top_k, "fresh_s": fresh_days * 86400.0}
+    row = cursor.execute(_LOOK, values | {"hash": profile_hash, "version": version}).fetchone()
+    return None if row is None else Look(*row)
 
 
 def fresh(
@@ -246,10 +282,18 @@ def behind(on: Executor, version: int, top_k: int) -> int:
     return int(on.execute(_BEHIND, values).scalar_one())
 
 
-def renew(on: Executor, version: int | None = None) -> None:
-    """Count the lists of this version, or of the one in use, as new: of the same profile and version they are what
-    would be computed. So a version that comes back into use serves at once, and one that stays goes on serving."""
-    on.execute(_RENEW, {"version": version, "model": MODEL})
+def renew(transaction: Transaction, version: int, since: datetime | None = None) -> None:
+    """Count the lists of this version as new: of the same profile and version they are what would be computed. So a
+    version that comes back into use serves at once, and one that stays goes on serving.
+
+    In ranges of names, each a `transaction` of its own: a million rows are never locked, nor held back from vacuum,
+    together. since: what is as new as this stays as it is, so that who was killed goes on where that was.
+    """
+    after: str | None = ""
+    while after is not None:
+        with transaction() as session:
+            values = {"version": version, "after": after, "since": since, "rows": ROWS}
+            after = session.execute(_RENEW, values).scalar_one()
 
 
 def ranges(on: Executor, users: int) -> list[tuple[str, str, int]]:

@@ -1,6 +1,7 @@
 """The registry of models: recording artifacts, adding versions, and which version of a name is in use."""
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select, text, update
@@ -59,6 +60,7 @@ def add(
     promote = promote_over == (in_use.version if in_use else None)
     if promote:
         session.execute(update(Model).where(Model.name == name, Model.is_current).values(is_current=False))
+        lineage = _in_use(lineage)
     model = Model(
         name=name,
         version=(latest or 0) + 1,
@@ -80,7 +82,8 @@ def promote(session: Session, name: str, version: int) -> bool:
     if model is None:
         return False
     session.execute(update(Model).where(Model.name == name, Model.is_current).values(is_current=False))
-    session.execute(update(Model).where(Model.id == model.id).values(is_current=True))
+    values = {"is_current": True, "lineage": _in_use(model.lineage)}
+    session.execute(update(Model).where(Model.id == model.id).values(values))
     return True
 
 
@@ -115,3 +118,8 @@ def previous(session: Session, name: str) -> Model | None:
     return next((each for each in older if each.version == over), None) or next(
         (each for each in older if not each.lineage.get("note")), None
     )
+
+
+def _in_use(lineage: dict[str, Any]) -> dict[str, Any]:
+    """With when it first came into use: no other row remembers that once another version is."""
+    return {"in_use_since": datetime.now(UTC).isoformat(timespec="seconds")} | lineage

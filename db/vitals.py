@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
+from sqlalchemy import text
 
 from db.ledger import BATCH_WINDOW, NEVER
+from db.read import Reader
 
-Reader = Connection | Session
+SILENT_S = 5.0  # a worker renews its leases about every second
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,19 @@ class Running:
     """What the workers of a queue hold; seconds are of the oldest."""
 
     queue: str
-    workers: int  # that run a job of it and renew its lease
+    workers: int  # that run a job of it and have not been silent
     overdue: int  # jobs whose lease has run out and that nobody took back
     overdue_s: float | None
     cancelling: int  # jobs that were asked to stop
     cancelling_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A running job that nobody renews the lease of, in seconds: for how long, and for how much longer it is kept."""
+
+    for_s: float
+    left_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +98,18 @@ _DEPTHS = text(f"""
     FROM counted GROUP BY 1, 2 ORDER BY 1, 2""")
 
 _RUNNING = text("""
-    SELECT queue, count(DISTINCT worker) FILTER (WHERE lease_until >= now()) AS workers,
+    SELECT queue,
+           count(DISTINCT worker) FILTER (WHERE lease_until >= now() + make_interval(secs => :left_s)) AS workers,
            count(*) FILTER (WHERE lease_until < now()) AS overdue,
            CAST(extract(epoch FROM now() - min(lease_until) FILTER (WHERE lease_until < now())) AS float8) AS overdue_s,
            count(cancel_requested_at) AS cancelling,
            CAST(extract(epoch FROM now() - min(cancel_requested_at)) AS float8) AS cancelling_s
     FROM job WHERE state = 'STARTED' GROUP BY queue ORDER BY queue""")
+
+_SILENCE = text("""
+    SELECT CAST(extract(epoch FROM now() - lease_until) AS float8) + :lease_s,
+           CAST(extract(epoch FROM lease_until - now()) AS float8)
+    FROM job WHERE id = :id AND state = 'STARTED' AND lease_until IS NOT NULL""")
 
 _ACTIVITY = text("""
     WITH happened AS (SELECT * FROM job_event WHERE at > now() - make_interval(secs => :seconds)),
@@ -147,9 +161,17 @@ def depths(on: Reader, window: int, *, by_priority: bool = False, queues: Sequen
     return sorted(found + idle, key=lambda each: each.queue)
 
 
-def running(on: Reader) -> list[Running]:
-    """Every queue of which something runs."""
-    return [Running(**row) for row in on.execute(_RUNNING).mappings()]
+def running(on: Reader, lease_s: float = 0) -> list[Running]:
+    """Every queue of which something runs. lease_s: of a whole lease, and a worker that has not renewed one for
+    SILENT_S counts no more; without, one whose lease has run out."""
+    rows = on.execute(_RUNNING, {"left_s": max(0.0, lease_s - SILENT_S)}).mappings()
+    return [Running(**row) for row in rows]
+
+
+def silence(on: Reader, job_id: UUID, lease_s: float) -> Silence | None:
+    """That a running job has not been heard of for SILENT_S or longer; None while it has, or does not run."""
+    row = on.execute(_SILENCE, {"id": job_id, "lease_s": lease_s}).first()
+    return Silence(row[0], max(0.0, row[1])) if row and row[0] >= SILENT_S else None
 
 
 def activity(on: Reader, seconds: float) -> Activity:

@@ -41,6 +41,9 @@ class Transition:
     took_s: float | None
 
 
+History = tuple[list[Transition], Outcome | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How far a job is."""
@@ -91,6 +94,15 @@ def transitions(on: Connection, after: Mapping[UUID, int]) -> list[Transition]:
     its row is locked from one to the next."""
     rows = on.execute(_TRANSITIONS, {"ids": list(after), "after": list(after.values())})
     return [Transition(*row) for row in rows]
+
+
+def histories(on: Connection, ids: Collection[UUID]) -> list[History]:
+    """All that happened to each of these jobs, and how it ended if it is final; nothing of one that is not there."""
+    found = {job_id: list[Transition]() for job_id in ids}
+    for each in transitions(on, dict.fromkeys(found, 0)):
+        found[each.job_id].append(each)
+    ended = {each.id: each for each in outcomes(on, found)}
+    return [(found[job_id], ended.get(job_id)) for job_id in ids]
 
 
 def standings(on: Connection, ids: Collection[UUID]) -> list[Standing]:

@@ -47,6 +47,13 @@ def sign_up(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return "201 Created", {"job": job.id}
 
 
+def read_signup(body: bytes) -> dict[str, Any]:
+    match json.loads(body):
+        case {"username": str(), "item_ids": list()} as given:
+            return given
+    raise InvalidParams('post {"username": "ann", "item_ids": ["50"]}: a name, and a list of items')
+
+
 def state(job_id: str) -> tuple[str, dict[str, Any]]:
     with session() as opened:
         job = read.show(opened, job_id)
@@ -66,7 +73,7 @@ def route(method: str, path: list[str], body: bytes) -> tuple[str, dict[str, Any
         case "POST", ["users", user, "refresh"]:
             return refresh(user)
         case "POST", ["signups"]:
-            return sign_up(json.loads(body))
+            return sign_up(read_signup(body))
         case "GET", ["jobs", job_id]:
             return state(job_id)
         case "GET", ["users", user]:
@@ -81,7 +88,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         status, answer = route(environ["REQUEST_METHOD"], path, body)
     except (read.NotFound, cache.UnknownUser) as error:
         status, answer = "404 Not Found", {"error": str(error)}
-    except (InvalidParams, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (InvalidParams, json.JSONDecodeError, UnicodeDecodeError) as error:
         status, answer = "400 Bad Request", {"error": str(error)}
     except IntegrityError:
         status, answer = "409 Conflict", {"error": "this user has signed up already"}

@@ -19,6 +19,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="tests/chaos at full size: more kills, longer outages")
+    parser.addoption("--screenshots", metavar="FOLDER", help="tests/acceptance/test_browser.py: pictures of every page")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,12 +44,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def services(request: pytest.FixtureRequest) -> Iterator[Path]:
+def durable() -> bool:
+    """Whether the tests' Postgres waits for the disk: what it loses without is only what a machine's end would take."""
+    return False
+
+
+@pytest.fixture(scope="session")
+def services(request: pytest.FixtureRequest, durable: bool) -> Iterator[Path]:
     """Real PostgreSQL and Redis, migrated; yields the home folder that they run under."""
+    from tests import rows
     from workers.up import start_servers, stop_servers
 
     try:
         start_servers(say=lambda _: None)
+        if not durable:
+            rows.wait_for_no_disk()
         yield request.config.stash[HOME]
     finally:
         stop_servers()

@@ -24,13 +24,26 @@ def starts(job_id: str) -> int:
 
 
 def wipe() -> None:
-    """No rows and no keys any more."""
+    """No rows and no keys any more, and ids from 1. TRUNCATE takes three times as long: it makes every file anew."""
     with _connect() as connection:
-        if found := _tables(connection):
-            names = sql.SQL(", ").join(map(sql.Identifier, found))
-            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
+        emptied = [sql.SQL("DELETE FROM {};").format(sql.Identifier(table)) for table in _tables(connection)]
+        connection.execute(
+            sql.SQL("SET session_replication_role = replica; {} {}").format(sql.SQL(" ").join(emptied), _FROM_1)
+        )
     with make_client() as client:
         client.flushall()
+
+
+_FROM_1 = sql.SQL("""
+    SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, 1, false)
+    FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL""")
+
+
+def wait_for_no_disk() -> None:
+    """Commits return before they are on the disk, from now on."""
+    with _connect() as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def keep(name: str) -> None:
@@ -62,7 +75,7 @@ def restore(name: str) -> bool:
 
 _NUMBERED = """
     SELECT table_name, column_name FROM information_schema.columns
-    WHERE table_schema = 'public' AND pg_get_serial_sequence(quote_ident(table_name), column_name) IS NOT NULL"""
+    WHERE table_schema = 'public' AND (is_identity = 'YES' OR column_default LIKE 'nextval(%')"""
 
 
 def _connect() -> psycopg.Connection:

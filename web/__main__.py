@@ -1,6 +1,8 @@
 """`python -m web`: what `gristmill web` becomes."""
 
+import gc
 import logging
+import socket
 import sys
 
 import uvicorn
@@ -10,9 +12,10 @@ from broker.errors import summary
 from broker.log import configure, handle
 from db.settings import SettingsError
 from web.app import create
+from web.catalogue import kinds
 from web.settings import Settings, settings
 
-STOP_S = 3  # streams of events have no end of their own
+STOP_S = 3  # for requests that wait for a prediction
 BACKLOG = 2048
 
 
@@ -29,6 +32,8 @@ def serve(chosen: Settings) -> None:
     configure()
     handle(logging.getLogger())
     app = create(chosen)
+    kinds()  # or the first submission would wait until they are imported
+    gc.freeze()  # to look through all that was imported would stop the loop for 0.1 s, again and again
     port = free_port(chosen.web_port, chosen.web_host)
     announce("web", url(chosen.web_host, port))
     config = uvicorn.Config(
@@ -36,9 +41,18 @@ def serve(chosen: Settings) -> None:
         backlog=BACKLOG, timeout_graceful_shutdown=STOP_S,
     )  # fmt: skip
     try:
-        uvicorn.Server(config).run()
+        _Server(config).run()
     except OSError as error:
         raise SettingsError(f"{chosen.web_host}:{port}: {summary(error)}") from None
+
+
+class _Server(uvicorn.Server):
+    """Ends what has no end of its own first, or uvicorn would wait STOP_S for it and log a traceback for each."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        self.config.app.state.feed.end()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
 
 
 if __name__ == "__main__":

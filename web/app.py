@@ -16,6 +16,7 @@ from web.feed import Feed
 from web.gather import Gather
 from web.limits import Guard, Rates
 from web.measures import Measured, Measures
+from web.pages.frame import errors
 from web.routes import artifacts, events, health, jobs, kinds, metrics, models, predict, recommendations
 from web.settings import Settings, listed
 from web.tokens import Known
@@ -40,11 +41,12 @@ def create(settings: Settings) -> FastAPI:
         telemetry=telemetry,
         openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
     )  # fmt: skip
-    app.state.settings = settings
+    app.state.settings, app.state.guarded = settings, settings.guarded
     app.state.tokens, app.state.rates = Known(), Rates(settings.web_rate)
     app.state.feed, app.state.gather = Feed(), Gather()
     app.state.measures = Measures(app.state.feed)
     app.state.chosen = predict.Chosen(settings)
+    app.state.problem_page = errors
     problems.install(app)
     for each in (kinds, jobs, events, recommendations, models, artifacts, predict, health, metrics):
         app.include_router(each.router)

@@ -1,8 +1,8 @@
 """Reading a request's JSON strictly: UTF-8, no NaN, no half surrogates; anything else is an answer, not a fault."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -26,9 +26,6 @@ async def read(request: Request) -> Any:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Problem(400, f"the body is no JSON: {cut(str(error), 200)}") from None
-
-
-Body = Annotated[Any, Depends(read)]
 
 
 def parsed(model: type[M], value: Any) -> M:

@@ -9,16 +9,16 @@ meanwhile is asked for.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from concurrent.futures import Future as ThreadFuture
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
 import structlog
-from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -27,48 +27,28 @@ from db import read, watch
 from db.engine import autocommit
 from db.listen import RECHECK_S, RECONNECT_S
 from db.settings import SettingsError, redact
-from db.state import FINAL
-from db.watch import Outcome, Standing, Transition
+from db.state import FINAL, STARTED
+from db.watch import History, Outcome, Transition
+from web.gather import Together
+from web.watched import KEEP_ALIVE_S, Alarm, Frame, Watched
 
 log = structlog.get_logger()
 
 TICK_S = 0.25
+SOON_S = 0.05  # jobs that end one upon the other are asked for together
+STOP_S = 5.0
 CHILDREN_EVERY = 4  # ticks: how far a fan-out is takes a statement for each that waits
-KEEP_ALIVE_S = 15.0  # proxies close what is silent for longer
 
-Frame = bytes
+T = TypeVar("T")
 
 
 @dataclass
-class Watched:
-    """A job with somebody at its stream: what has happened to it, ready to be sent."""
-
-    transitions: list[tuple[int, Frame]] = field(default_factory=list)
-    progress: Frame | None = None
-    final: bool = False
-    listeners: int = 0
-    news: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def last(self) -> int:
-        """The number of the last transition."""
-        return self.transitions[-1][0] if self.transitions else 0
-
-    def tell(self) -> None:
-        """Wake all who listen."""
-        if not self.news.done():
-            self.news.set_result(None)
-        self.news = asyncio.get_running_loop().create_future()
-
-
-@dataclass(frozen=True)
 class News:
     """What one look brought."""
 
-    outcomes: list[Outcome]
-    transitions: list[Transition]
-    standings: list[Standing]
-    children: dict[UUID, read.Pulse]
+    outcomes: list[Outcome] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+    progress: dict[UUID, dict[str, Any]] = field(default_factory=dict)
 
 
 class Feed:
@@ -77,23 +57,42 @@ class Feed:
     def __init__(self) -> None:
         self._waiting: dict[UUID, list[asyncio.Future[Outcome]]] = {}
         self._watched: dict[UUID, Watched] = {}
+        self._alarm = Alarm()
+        self._histories: Together[UUID, History] = Together(_histories)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._listen_for_ever, name="feed", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Event
+        self._over: list[asyncio.Future[None]] = []  # done when nobody is to wait any longer
+        self._beat: asyncio.TimerHandle
         self._ticks = 0
-        self._shown: dict[UUID, Any] = {}  # the progress that was told last, by the thread
 
     def start(self) -> None:
         """Begin to listen."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._over = [self._loop.create_future()]
+        self._keep_alive()
         self._thread.start()
 
-    async def stop(self) -> None:
-        """End the streams and the thread."""
-        self._stopping.set()
+    def end(self) -> None:
+        """End the streams and the calls that wait for a job: of themselves some would go on for hours. Predictions may
+        still be answered."""
         for each in self._watched.values():
+            each.over = True
             each.tell()
-        await run_in_threadpool(self._thread.join, 5.0)
+        for over in self._over:
+            if not over.done():
+                over.set_result(None)
+
+    async def stop(self) -> None:
+        """The same, and end the thread; one that Postgres keeps waiting is left behind after STOP_S."""
+        self._stopping.set()
+        self.end()
+        self._beat.cancel()
+        try:
+            await asyncio.wait_for(self._ended.wait(), STOP_S)
+        except TimeoutError:
+            log.warning("feed_left_behind", reason=f"Postgres did not answer for {STOP_S:g} s")
 
     @property
     def listeners(self) -> int:
@@ -121,18 +120,18 @@ class Feed:
         with self.expecting([job_id]) as (future,):
             if found := await run_in_threadpool(_outcome, job_id):
                 return found
-            done, _ = await asyncio.wait([future], timeout=timeout_s)
-            return future.result() if done else None
+            await asyncio.wait([future, *self._over], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            return future.result() if future.done() else None
 
     async def open(self, job_id: UUID) -> Watched:
         """Begin to watch; `close` must follow. Raises NotFound for a job that is not there."""
         found = self._watched.get(job_id)
         if found is None:
-            transitions, outcomes = await run_in_threadpool(_history, job_id)
+            transitions, outcome = await self._histories.ask(job_id)
             if not transitions:
                 raise read.NotFound(f"no job has the id '{job_id}'")
-            found = self._watched.setdefault(job_id, Watched())
-            self._add(transitions, {each.id: each for each in outcomes})
+            found = self._watched.setdefault(job_id, Watched(self._alarm, over=any(each.done() for each in self._over)))
+            self._add(transitions, {job_id: outcome} if outcome else {})
         found.listeners += 1
         return found
 
@@ -145,25 +144,16 @@ class Feed:
 
     async def stream(self, job_id: UUID, watched: Watched, after: int) -> AsyncIterator[Frame]:
         """The job's events after this one as they go over the wire, until it is final. Closes the watch."""
-        sent, shown = after, None
         try:
-            while not self._stopping.is_set():
-                news = watched.news
-                for number, frame in watched.transitions:
-                    if number > sent:
-                        sent = number
-                        yield frame
-                if watched.final:
-                    return
-                if (progress := watched.progress) is not None and progress is not shown:
-                    shown = progress
-                    yield progress
-                if watched.news is news:
-                    done, _ = await asyncio.wait([news], timeout=KEEP_ALIVE_S)
-                    if not done:
-                        yield b": still here\n\n"
+            async for frame in watched.frames(after):
+                yield frame
         finally:
             self.close(job_id)
+
+    def _keep_alive(self) -> None:
+        for each in self._watched.values():
+            each.beat()
+        self._beat = self._loop.call_later(KEEP_ALIVE_S / 2, self._keep_alive)
 
     def _deliver(self, news: News) -> None:
         ended = {each.id: each for each in news.outcomes}
@@ -172,15 +162,9 @@ class Feed:
                 if not future.done():
                     future.set_result(outcome)
         self._add(news.transitions, ended)
-        for each in news.standings:
-            watched, pulse = self._watched.get(each.id), news.children.get(each.id)
-            if watched is None or watched.final or not (each.progress or pulse):
-                continue
-            shown = (each.progress or {}) if pulse is None else {
-                "done": pulse.done, "total": pulse.total, "message": pulse.note, "left_s": pulse.left_s,
-            }  # fmt: skip
-            watched.progress = _frame("progress", None, shown)
-            watched.tell()
+        for job_id, told in news.progress.items():
+            if (watched := self._watched.get(job_id)) is not None and not watched.final:
+                watched.proceed(told)
 
     def _add(self, transitions: Iterable[Transition], ended: dict[UUID, Outcome]) -> None:
         for each in transitions:
@@ -196,12 +180,16 @@ class Feed:
                 if (outcome := ended.get(each.job_id)) is None:
                     continue  # the next tick has both
                 told["result"] = outcome.result
-                watched.final = True
-            watched.transitions.append((each.id, _frame("state", each.id, told)))
-            watched.progress = None
-            watched.tell()
+            watched.step(each.id, told, final=told["final"])
 
     # The thread.
+
+    def _run(self) -> None:
+        try:
+            self._listen_for_ever()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     def _listen_for_ever(self) -> None:
         away = False
@@ -212,59 +200,68 @@ class Feed:
                         log.info("feed_listens_again")
                     away = False
                     self._listen(connection, raw)
+            except _Over:
+                return
             except (SQLAlchemyError, psycopg.Error, SettingsError) as error:
                 if not away:
                     log.warning("feed_lost_postgres", reason=redact(str(error).split("\n")[0]))
                 away = True
                 self._stopping.wait(RECONNECT_S)
+            except Exception:  # a fault of ours: without this thread nobody would hear of anything again
+                log.exception("feed_failed")
+                self._stopping.wait(RECONNECT_S)
 
     def _listen(self, connection: Connection, raw: "psycopg.Connection[Any]") -> None:
         checked_at = 0.0  # at first all: what was announced before nobody heard
-        ticked_at = 0.0
+        ticked_at = looked_at = 0.0
+        ended = set[UUID]()  # and those who watch were not told
         while not self._stopping.is_set():
-            announced = watch.heard(raw, TICK_S)
+            heard = watch.heard(raw, SOON_S if ended else TICK_S)
+            announced = {job_id for job_id in heard if job_id in self._waiting or job_id in self._watched}
             now = time.monotonic()
-            waiting, watched = self._call(lambda: (set(self._waiting), {k: w.last for k, w in self._watched.items()}))
-            if now - checked_at > RECHECK_S:
-                checked_at, announced = now, waiting
+            check = now - checked_at > RECHECK_S
+            tick = bool(self._watched) and now - ticked_at >= TICK_S * 0.8
+            if not (announced or ended or check or tick):  # what workers do all day is mostly nobody's here
+                continue
+            waiting, watched = self._call(self._wanted)
+            if check:
+                checked_at, announced = now, announced | waiting
+            ended = (ended | announced) & watched.keys()
             wanted = announced & waiting
-            look = bool(watched) and (now - ticked_at >= TICK_S * 0.8 or bool(announced & watched.keys()))
-            transitions: list[Transition] = []
-            standings: list[Standing] = []
-            children: dict[UUID, read.Pulse] = {}
-            if look:
+            news = News()
+            if tick or (ended and now - looked_at >= SOON_S):
+                looked_at = now
+                after = watched if tick else {job_id: watched[job_id] for job_id in ended}
+                news.transitions = watch.transitions(connection, after)
+                wanted |= {each.job_id for each in news.transitions if each.to_state in FINAL}
+                ended = set()
+            if tick:
                 ticked_at = now
-                transitions = watch.transitions(connection, watched)
-                wanted |= {each.job_id for each in transitions if each.to_state in FINAL}
-                standings, children = self._progress(connection, watched.keys())
-            outcomes = watch.outcomes(connection, wanted) if wanted else []
-            if outcomes or transitions or standings:
-                news = News(outcomes, transitions, standings, children)
-                self._call(lambda news=news: self._deliver(news))
+                news.progress = self._progress(connection, watched.keys())
+            if wanted:
+                news.outcomes = watch.outcomes(connection, wanted)
+            if news.outcomes or news.transitions or news.progress:
+                self._call(partial(self._deliver, news))
 
-    def _progress(
-        self, connection: Connection, job_ids: Iterable[UUID]
-    ) -> tuple[list[Standing], dict[UUID, read.Pulse]]:
-        """Of the jobs that have news to tell."""
-        ids = list(job_ids)
+    def _wanted(self) -> tuple[set[UUID], dict[UUID, int]]:
+        """The jobs that somebody waits for, and those that are watched with the transition that was told last."""
+        return set(self._waiting), {job_id: each.last for job_id, each in self._watched.items()}
+
+    def _progress(self, connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
+        """How far those are that run, and what waits for its children."""
         self._ticks += 1
-        found, children = watch.standings(connection, ids), dict[UUID, read.Pulse]()
-        changed = []
-        for each in found:
-            told: Any = each.progress
+        told = {}
+        for each in watch.standings(connection, job_ids):
             if each.suspended:
-                if self._ticks % CHILDREN_EVERY:
-                    continue
-                told = children[each.id] = read.pulse(connection, each.id)
-            if told and self._shown.get(each.id) != told:
-                changed.append(each)
-            self._shown[each.id] = told
-        self._shown = {job_id: self._shown[job_id] for job_id in ids if job_id in self._shown}
-        return changed, children
+                if not self._ticks % CHILDREN_EVERY:
+                    told[each.id] = _of_children(read.pulse(connection, each.id))
+            elif each.state == STARTED and each.progress:
+                told[each.id] = each.progress
+        return told
 
-    def _call(self, what: Any) -> Any:
-        """Run it on the event loop, and wait for its answer."""
-        answer: ThreadFuture[Any] = ThreadFuture()
+    def _call(self, what: Callable[[], T]) -> T:
+        """Run it on the event loop, and wait for its answer. Raises _Over when the feed is to stop."""
+        answer: ThreadFuture[T] = ThreadFuture()
 
         def run() -> None:
             try:
@@ -272,18 +269,22 @@ class Feed:
             except Exception as error:
                 answer.set_exception(error)
 
-        assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(run)
-            return answer.result(timeout=60)
         except RuntimeError:  # the loop is closed
-            self._stopping.set()
-            return (set(), {})
+            raise _Over from None
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                return answer.result(timeout=TICK_S)
+        raise _Over
 
 
-def _frame(event: str, number: int | None, data: Any) -> Frame:
-    head = f"id: {number}\n" if number is not None else ""
-    return f"{head}event: {event}\ndata: ".encode() + to_json(data, inf_nan_mode="null") + b"\n\n"
+class _Over(Exception):
+    """Nobody wants to know any more."""
+
+
+def _of_children(pulse: read.Pulse) -> dict[str, Any]:
+    return {"done": pulse.done, "total": pulse.total, "message": pulse.note, "left_s": pulse.left_s}
 
 
 def _outcome(job_id: UUID) -> Outcome | None:
@@ -291,7 +292,6 @@ def _outcome(job_id: UUID) -> Outcome | None:
         return next(iter(watch.outcomes(connection, [job_id])), None)
 
 
-def _history(job_id: UUID) -> tuple[list[Transition], list[Outcome]]:
+def _histories(job_ids: list[UUID]) -> list[History]:
     with autocommit() as connection:
-        found = watch.transitions(connection, {job_id: 0})
-        return found, watch.outcomes(connection, [job_id])
+        return watch.histories(connection, job_ids)

@@ -5,9 +5,10 @@ import time
 from collections import OrderedDict
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from web.problems import Problem, response
+from web.problems import Problem, told
 from web.settings import Settings, listed
 
 _BURST_S = 2.0  # a caller that was quiet may send as much as in so many seconds at once
@@ -74,7 +75,7 @@ class Guard:
             return message
 
         if refused := self._refuse(scope):
-            await response(refused, scope["path"])(scope, receive, with_headers)
+            await told(Request(scope), refused)(scope, receive, with_headers)
         else:
             await self._app(scope, limited, with_headers)
 
@@ -88,12 +89,19 @@ class Guard:
         if self._names is None:
             return None
         host = headers.get(b"host", "")
-        if (urlsplit(f"//{host}").hostname if host.isprintable() else None) not in self._names:
+        if _name(host) not in self._names:
             return Problem(400, "this door answers to its own names only: add this one to GRISTMILL_WEB_HOSTS")
         origin = headers.get(b"origin")
         foreign = origin not in (None, f"{scope['scheme']}://{host}", *self._origins)
         if scope["method"] not in _SAFE and (foreign or headers.get(b"sec-fetch-site") == "cross-site"):
             return Problem(403, "a page of another site may change nothing: name its origin in GRISTMILL_WEB_ORIGINS")
+        return None
+
+
+def _name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname if host.isprintable() else None
+    except ValueError:  # such as half an address in brackets
         return None
 
 

@@ -14,9 +14,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from pydantic_core import to_json
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from broker.errors import GristmillError, InvalidParams, Unavailable, UnknownJob
 from broker.limits import cut, shown
@@ -29,6 +30,9 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+POSTGRES = "Postgres"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_MACHINES = ("/api/", "/predict", "/health/", "/metrics")  # whatever they accept, they are told in JSON
 
 # Where a status of HTTP says all that there is to say.
 _CODES = {
@@ -51,9 +55,13 @@ class ProblemDetails(BaseModel):
 class Problem(HTTPException):
     """An answer that is an error."""
 
-    def __init__(self, status: int, detail: str, code: str | None = None, headers: dict[str, str] | None = None):
+    def __init__(
+        self, status: int, detail: str, code: str | None = None, headers: dict[str, str] | None = None,
+        away: str | None = None,
+    ):  # fmt: skip
         super().__init__(status, detail, headers)
         self.code = code or _CODES.get(status, "error")
+        self.away = away  # the server that does not answer
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -91,9 +99,11 @@ def of(error: Exception) -> Problem:
         case ArtifactError():
             return Problem(404, str(error))
         case Unavailable():
-            return Problem(503, redact(str(error)), headers=_retry())
+            return Problem(503, redact(str(error)), headers=_retry(), away=POSTGRES)
         case SettingsError() | SQLAlchemyError() if _away(error):
-            return Problem(503, "Postgres does not answer: try again", headers=_retry())
+            return Problem(503, f"{POSTGRES} does not answer: try again", headers=_retry(), away=POSTGRES)
+        case ProgrammingError() if "UndefinedTable" in type(error.orig).__name__:
+            return Problem(503, f"{POSTGRES} has no tables of ours: run `gristmill migrate`", headers=_retry())
         case GristmillError():
             return Problem(409, redact(str(error)))
     number = uuid4().hex[:12]
@@ -120,15 +130,34 @@ def response(problem: Problem, path: str) -> Response:
     return Response(to_json(content), status, problem.headers, MEDIA_TYPE)
 
 
+def told(request: Request, problem: Problem) -> Response:
+    """The problem as whoever asked reads it: a browser that is not at the API gets the app's page for it."""
+    shown = getattr(request.app.state, "problem_page", None)
+    path: str = request.scope["path"]  # not of its URL: a Host that is none would be an error
+    reads = "text/html" in request.headers.get("accept", "") and not path.startswith(_MACHINES)
+    return shown(request, problem) if shown and reads else response(problem, path)
+
+
 def install(app: FastAPI) -> None:
     """Let the app answer with problems."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return response(of(error), request.url.path)
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            error.headers = {**(error.headers or {}), "Allow": ", ".join(_allowed(request))}
+        return told(request, of(error))
 
     for kind in (HTTPException, RequestValidationError, GristmillError, NotFound, OtherRequest, ArtifactError,
                  SettingsError, SQLAlchemyError, Exception):  # fmt: skip
         app.add_exception_handler(kind, answer)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes of this path: the router knows those of the first only."""
+    routes, scope = request.app.routes, request.scope
+    return [
+        method for method in _METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]  # fmt: skip
 
 
 def _away(error: Exception) -> bool:
@@ -140,7 +169,7 @@ def _away(error: Exception) -> bool:
 
 def _plain(error: HTTPException) -> str:
     if error.status_code == 404 and error.detail == "Not Found":
-        return "there is nothing at this path: /api/openapi.json lists what there is"
+        return "there is nothing at this path: pages begin at /, and /api/openapi.json lists what the API has"
     if error.status_code == 405:
         return f"this path takes {(error.headers or {}).get('Allow', 'another method')} only"
     return str(error.detail)

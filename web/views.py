@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker.queues import PRIORITIES
+from broker.words import SPARED
 from db.read import Event, JobDetail, JobRow
 from db.state import STARTED
 
@@ -23,7 +24,8 @@ class Shown(BaseModel):
 
 
 class JobSummary(Shown):
-    """One line of the list of jobs. run_at is null for one that waits for its children; message is the last error's."""
+    """One line of the list of jobs. run_at is null for one that waits for its children; began_at is its first start,
+    started_at its last; message is the last error's."""
 
     id: UUID
     kind: str
@@ -35,6 +37,7 @@ class JobSummary(Shown):
     max_attempts: int
     created_at: datetime
     run_at: datetime | None
+    began_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
     worker: str | None
@@ -71,15 +74,19 @@ class Transition(Shown):
 
 
 class Attempt(Shown):
-    """One start of a job, and how that ended; null while it runs."""
+    """One start of a job, and how that ended; null while it runs. attempt: how many starts there were."""
 
     attempt: int
+    number: int = Field(
+        description="As it is compared with max_attempts: a start that was spared counts with the next."
+    )
     worker: str | None
     started_at: datetime
     ended_at: datetime | None = None
     ended: State | None = None
     error: str | None = None
     took_s: float | None = None
+    spared: str | None = Field(default=None, description="Why it is not compared with max_attempts.")
 
 
 class Page(Shown):
@@ -107,10 +114,11 @@ def attempts(history: Sequence[Event]) -> list[Attempt]:
     found: list[Attempt] = []
     for event in history:
         if event.to_state == STARTED:
-            found.append(Attempt(attempt=event.attempt, worker=event.worker, started_at=event.at))
+            found.append(Attempt(attempt=event.attempt, number=event.number, worker=event.worker, started_at=event.at))
         elif found and event.from_state == STARTED:
             ended = {"ended_at": event.at, "ended": event.to_state, "error": event.error, "took_s": event.took_s}
-            found[-1] = found[-1].model_copy(update=ended)
+            spared = SPARED.get(event.cause or "")
+            found[-1] = found[-1].model_copy(update=ended | {"spared": spared})
     return found
 
 

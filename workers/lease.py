@@ -1,10 +1,10 @@
 """Renews the leases of a worker's jobs from a thread of its parent process, outside the processes that compute.
 
 The same statement's answer carries cancellations: a job that does not stop by itself within the grace period has its
-process killed, unless others run with it in a batch. On SIGTERM the worker takes no more jobs; those that run have a
-grace period to end or to hand over at a checkpoint, then they are given back. What Celery no longer counts as active
-(its process died) is not renewed, and the relay takes it back. Importing this module adds it to the worker's steps;
-celeryconfig's `imports` does so.
+process killed, unless others run with it in a batch; so has one that is no longer this worker's. On SIGTERM the worker
+takes no more jobs; those that run have a grace period to end or to hand over at a checkpoint, then they are given back.
+What Celery no longer counts as active (its process died) is not renewed, and the relay takes it back.
+Importing this module adds it to the worker's steps; celeryconfig's `imports` does so.
 """
 
 import contextlib
@@ -50,6 +50,7 @@ class Keeper:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._stopping_since: float | None = None
+        self._taken_since: dict[UUID, float] = {}
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
@@ -80,22 +81,36 @@ class Keeper:
             if count := ledger.give_back(connection, self._worker):
                 log.info("jobs_given_back", count=count)
         for pid in self._processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid)
 
     def renew(self) -> None:
-        """One round: renew, and kill what was asked to stop longer ago than the grace period."""
+        """One round: renew, and kill what should have stopped longer ago than the grace period."""
         active = self._active()
         if not active:
             return
         with autocommit() as connection:
             held = ledger.renew(connection, active, self._worker, settings().lease_seconds)
+            missed = active.keys() - held.keys() - {job.leader_id for job in held.values()}
+            taken = ledger.taken(connection, missed, self._worker) if missed else set()
+        self._end_taken(taken)
         grace_s = settings().cancel_grace_seconds
         late = {job_id for job_id, job in held.items() if (job.cancel_requested_s or 0) > grace_s}
         for leader_id in {held[job_id].leader_id or job_id for job_id in late}:
             together = {job_id for job_id, job in held.items() if leader_id in (job_id, job.leader_id)}
             # The process is not killed while others than the cancelled run in it: those end with their batch.
             self._revoke(leader_id, {job_id: held[job_id] for job_id in together & late}, kill=together <= late)
+
+    def _end_taken(self, taken: set[UUID]) -> None:
+        """A body that never looks would go on to its end, on the device that the next one needs, for nobody."""
+        now = time.monotonic()
+        self._taken_since = {job_id: self._taken_since.get(job_id, now) for job_id in taken}
+        for job_id, since in self._taken_since.items():
+            pid = self._active().get(job_id)
+            if pid is not None and now - since > settings().cancel_grace_seconds:
+                log.warning(
+                    "lost_job_killed", job_id=str(job_id), pid=pid, reason="its lease was lost: nobody wants it"
+                )
+                _kill(pid)
 
     def _revoke(self, leader_id: UUID, late: dict[UUID, Held], *, kill: bool) -> None:
         pid = self._active().get(leader_id)
@@ -106,8 +121,7 @@ class Keeper:
             with autocommit() as connection:
                 revoked += ledger.revoke(connection, job_id, job.attempt)
         if kill and revoked and pid is not None and self._active().get(leader_id) == pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         settled(revoked)
 
     def _hurry(self) -> None:
@@ -140,6 +154,11 @@ class Keeper:
             log.warning("leases_not_renewed", reason=str(error).split("\n")[0])
         except Exception:
             log.exception("lease_round_failed")  # the thread must outlive any one round
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _active_requests() -> dict[UUID, int | None]:

@@ -157,7 +157,7 @@ class Supervisor:
 def _ended(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
-    return f"was killed by signal {-code}" + (", probably out of memory" if code == -signal.SIGKILL else "")
+    return f"was killed by signal {-code}" + (" (perhaps out of memory)" if code == -signal.SIGKILL else "")
 
 
 def _signal(process: "subprocess.Popen[str] | None", number: signal.Signals) -> None:

@@ -9,6 +9,7 @@ import db.edit
 import db.idempotency
 import db.job
 import db.memory
+import db.prune
 import db.recommend
 import db.residency
 import db.source_page

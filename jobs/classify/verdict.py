@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 _Z = 1.959964  # of a normal distribution: 95 % lie within
 BUDGETS_MS = (1.0, 5.0, 20.0, 100.0)
@@ -46,6 +46,16 @@ class Entry:
         return asdict(self)
 
 
+class Timed(Protocol):
+    """A model whose accuracy and speed are known."""
+
+    @property
+    def accuracy(self) -> float: ...
+
+    @property
+    def p50_ms(self) -> float: ...
+
+
 def wilson(right: int, total: int) -> tuple[float, float]:
     """95 % interval of a share. Wilson 1927, Probable Inference; without continuity correction."""
     if not total:
@@ -68,7 +78,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def front(entries: Sequence[Entry]) -> list[bool]:
+def front(entries: Sequence[Timed]) -> list[bool]:
     """Which are on the Pareto front: no other is as accurate and as fast, and better in one of the two."""
     points = [(-each.accuracy, each.p50_ms) for each in entries]
     return [not any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in points) for own in points]

@@ -28,7 +28,7 @@ def adapt(ctx: Context, params: Adapt) -> dict[str, Any]:
     if model is None or loaded is None:
         raise JobError("no recommender is in use that can be loaded: train one with recommend.train")
     data = dataset(ctx, params).histories
-    known = [[loaded.index[item] for item in data.ids(user) if item in loaded.index] for user in range(len(data))]
+    known = [loaded.known(data.ids(user)) for user in range(len(data))]
     split = leave_one_out(from_sequences([each for each in known if each], loaded.items))
     try:
         adapted = Adapted(loaded.model, params.steps, params.rate, params.pull)

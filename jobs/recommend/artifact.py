@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from jobs.recommend.baselines import RecentEase, Transitions
-from jobs.recommend.blend import COUNTED, NETWORK, Blend
+from broker.context import Context
+from db.artifact import Model
+from jobs.recommend.blend import COUNTED, NETWORK, Blend, Counted
 from jobs.recommend.data import Catalogue, Dataset
 from jobs.recommend.fit import Recipe
 from jobs.recommend.gate import Gated, Table
@@ -24,7 +26,7 @@ from jobs.recommend.profile import FeatureTable
 from jobs.recommend.ranker import Ranker
 from jobs.recommend.serving import Served
 from jobs.training import factorised, manifest
-from jobs.training.device import prepare
+from jobs.training.device import prepare, resolve
 from jobs.training.engine import Fitted
 
 WEIGHTS, ITEMS, CATALOGUE = "model.safetensors", "items.json", "catalogue.json"
@@ -43,6 +45,10 @@ class Loaded:
     catalogue: Catalogue
     table: FeatureTable
     manifest: dict[str, Any]
+
+    def known(self, item_ids: Iterable[str]) -> list[int]:
+        """Item indexes of those that it knows, each once, in this order."""
+        return [self.index[item] for item in dict.fromkeys(item_ids) if item in self.index]
 
     @cached_property
     def served(self) -> Served:
@@ -117,7 +123,7 @@ def _save_blend(folder: Path, blended: Blended) -> dict[str, Any]:
                 _save_network(part, folder / PART.format(name))
         elif isinstance(part, Gated):
             pass  # network and gate have their own files
-        elif isinstance(part, Transitions | RecentEase):
+        elif isinstance(part, Counted):
             save_file({key: tensor.contiguous() for key, tensor in part.tensors().items()}, folder / PART.format(name))
         else:
             raise TypeError(f"no artifact can hold the part {name!r} of a blend, a {type(part).__name__}")
@@ -144,6 +150,12 @@ def load_model(folder: Path, device: torch.device | None = None) -> Loaded:
         raise ValueError(f"{folder.name} holds no usable recommender ({error}): train one again") from error
     index = {item: number for number, item in enumerate(items)}
     return Loaded(model, ranker, items, index, catalogue, FeatureTable(items, catalogue.features), facts)
+
+
+def resident(ctx: Context, model: Model) -> Loaded:
+    """The version's recommender, loaded once a process. Raises ValueError, and ArtifactError for one that is away."""
+    digest = model.artifact_digest
+    return ctx.models.get(digest, lambda: load_model(ctx.store.fetch(digest), resolve(ctx.device)))
 
 
 def _load_network(path: Path, shape: dict[str, Any], ranks: dict[str, int], device: torch.device) -> Recommender:

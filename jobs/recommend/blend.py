@@ -1,26 +1,32 @@
 """A blend: the scores of several rankers, brought to one scale for each user and added with weights.
 
-The network knows the order of a history, the counting parts what often follows what: together they rank better than
-any alone. `jobs.recommend.weights` learns the weights. Scale: mean 0 and deviation 1 over the items that the user has
-not seen, counts on a logarithm; or the reciprocal rank (Cormack, Clarke & Buettcher 2009).
+The network knows the order of the newest items, transitions what often follows what, EASE^R the whole history: together
+they rank better than any alone. `jobs.recommend.weights` learns the weights; what is of no use gets none. Scale: mean 0
+and deviation 1 over the items that the user has not seen, counts on a logarithm; or the reciprocal rank (Cormack,
+Clarke & Buettcher 2009).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.recommend.baselines import RecentEase, Transitions
+from jobs.recommend.baselines import Ease, RecentEase, Transitions
+from jobs.recommend.baselines.ease import MOST_ITEMS
 from jobs.recommend.histories import Histories
-from jobs.recommend.ranker import Array, Ranker
+from jobs.recommend.ranker import Array, Ranker, places
 
 NETWORK, SECOND = "network", "second"
-COUNTED: dict[str, type[Transitions] | type[RecentEase]] = {"transitions": Transitions, "ease": RecentEase}
-EASE_ITEMS = 20_000  # at most: EASE inverts and holds a matrix of items x items, here 1.6 GB in float32
-_FLAT = 1e-5
+Counted = Transitions | Ease | RecentEase
+COUNTED: dict[str, type[Counted]] = {"transitions": Transitions, "ease": Ease, "recent-ease": RecentEase}
+# alone, transitions rank best with .3 and 5; beside parts that know the longer past, with these
+_BESIDE: dict[str, Callable[[Histories], Counted]] = {
+    "transitions": partial(Transitions.fit, target=0.5, half_life=2.0),
+}
+FLAT = 1e-5
 FUSIONS = ("score", "reciprocal rank")
 _NEAR = 60  # of reciprocal ranks, as in the paper: how little the very first ranks stand out
 
@@ -64,7 +70,7 @@ class Blend:
 
     def knowing(self, known: Histories) -> Blend:
         """The same weights, with the parts that only count fitted on `known`; the networks stay as they are."""
-        parts = {name: COUNTED[name].fit(known) if name in COUNTED else part for name, part in self.parts.items()}
+        parts = {name: _fit(name, known) if name in COUNTED else part for name, part in self.parts.items()}
         return Blend(parts, self.weights, self.fusion)
 
     def with_network(self, network: Ranker) -> Blend:
@@ -74,10 +80,13 @@ class Blend:
 
 def counted(train: Histories) -> tuple[dict[str, Ranker], dict[str, str]]:
     """The parts that only count, fitted; and which were left out, with the reason."""
-    out = {}
-    if len(train.items) > EASE_ITEMS:
-        out["ease"] = f"{len(train.items)} items are more than {EASE_ITEMS}: its matrix would not fit"
-    return {name: kind.fit(train) for name, kind in COUNTED.items() if name not in out}, out
+    too_many = f"{len(train.items)} items are more than {MOST_ITEMS}: its matrix would not fit"
+    out = dict.fromkeys(("ease", "recent-ease"), too_many) if len(train.items) > MOST_ITEMS else {}
+    return {name: _fit(name, train) for name in COUNTED if name not in out}, out
+
+
+def _fit(name: str, train: Histories) -> Counted:
+    return _BESIDE.get(name, COUNTED[name].fit)(train)
 
 
 def knowing(ranker: Ranker, known: Histories) -> Ranker:
@@ -87,9 +96,8 @@ def knowing(ranker: Ranker, known: Histories) -> Ranker:
 
 def met(histories: Sequence[Array], items: int) -> Tensor:
     """(B, items) bool: what each user has seen."""
-    owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     seen = torch.zeros((len(histories), items), dtype=torch.bool)
-    seen[torch.from_numpy(owner), torch.from_numpy(np.concatenate(histories))] = True
+    seen[places(histories)] = True
     return seen
 
 
@@ -110,7 +118,7 @@ def _standard(scores: Tensor, seen: Tensor) -> Tensor:
     square = torch.linalg.vector_norm(open_, dim=1, keepdim=True).square() / unseen
     spread = (square - mean.square()).clamp_(min=0).sqrt()
     # a row of equal scores has a spread of rounding errors
-    return (scores - mean).mul_(torch.where(spread > _FLAT * mean.abs(), 1 / spread, 0))
+    return (scores - mean).mul_(torch.where(spread > FLAT * mean.abs(), 1 / spread, 0))
 
 
 def _reciprocal(scores: Tensor, seen: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from broker.context import Context
-from jobs.recommend import blend, evaluate, weights
+from jobs.recommend import blend, weights
 from jobs.recommend.artifact import Blended
 from jobs.recommend.fit import Recipe, prefer, train
 from jobs.recommend.histories import Histories, Split
@@ -28,7 +28,6 @@ class Candidate:
 
     fitted: Fitted  # the network
     ranker: Ranker
-    validation: dict[str, float]
     learned: weights.Learned | None = None  # of a blend
     left_out: dict[str, str] | None = None  # parts that were not tried, and why
     joint: Joint | None = None  # of the two-stage training
@@ -59,7 +58,7 @@ def make(
     fitted = joint.fitted if joint else fitted
     network: Ranker = joint.ranker if joint and joint.ranker else fitted.model
     if not mix:
-        return Candidate(fitted, network, fitted.best, joint=joint)
+        return Candidate(fitted, network, joint=joint)
     parts: dict[str, Ranker] = {blend.NETWORK: network}
     for number in range(1, networks):
         again = replace(recipe, seed=recipe.seed + number)
@@ -70,6 +69,4 @@ def make(
     sizes: Callable[[str, torch.device], Batcher] = partial(batcher, ctx) if ctx is not None else Batcher
     counted, left_out = blend.counted(split.train)
     learned = weights.learn(parts | counted, split, sizes, recipe.seed)
-    ranker = learned.blend(parts | counted)
-    best = evaluate.measure(ranker, split.train, split.validation, batcher=sizes).summary()
-    return Candidate(fitted, ranker, best, learned, left_out, joint)
+    return Candidate(fitted, learned.blend(parts | counted), learned, left_out, joint)

@@ -13,7 +13,7 @@ from db import catalogue
 from jobs.recommend.opened import Shelf
 from jobs.recommend.params import Policy
 from jobs.recommend.policy.calibration import mix, spread_over
-from jobs.recommend.policy.filters import Filter, UnknownGenre, check_genres
+from jobs.recommend.policy.filters import Filter, UnknownLabel, check_labels
 from jobs.recommend.policy.novelty import self_information
 from jobs.recommend.policy.rerank import POOL, Pool, Weights, rerank
 
@@ -27,11 +27,11 @@ def choose(
     """Item indexes, best first: min(top_k, all that pass).
 
     scores (items,); without: item indexes that are not listed; like: the items whose mix of genres calibration aims at.
-    Raises JobError for a genre that there is not, and for novelty where nobody has counted what is popular.
+    Raises JobError for a genre or tag that there is not, and for novelty where nobody has counted what is popular.
     """
     try:
-        check_genres(policy, shelf.genres)
-    except UnknownGenre as error:
+        check_labels(policy, shelf.genres, shelf.tags)
+    except UnknownLabel as error:
         raise JobError(str(error)) from None
     weights = Weights(policy.diversity, policy.novelty, policy.calibration)
     pool = _pass(shelf, scores, Filter(policy), max(POOL, _DEEP * top_k) if weights.any else top_k, without)

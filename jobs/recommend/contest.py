@@ -19,7 +19,7 @@ from broker.context import Context
 from jobs.recommend import blend, evaluate, weights
 from jobs.recommend.baselines import BASELINES, Bpr, TooManyItems
 from jobs.recommend.evaluate import FULL, LIST_FIGURES, METRIC, PROTOCOLS, Array, Difference, Measured, Scorer
-from jobs.recommend.fit import QUICK, Recipe, prefer, train
+from jobs.recommend.fit import PLAIN, QUICK, Recipe, prefer, train
 from jobs.recommend.histories import NONE, Split
 from jobs.recommend.ranker import Ranker
 from jobs.recommend.stages import Stages
@@ -37,7 +37,6 @@ BLENDS = {  # the networks that each mixes with counts: architecture, and by how
     "blend-bert4rec": _FIRST | {blend.SECOND: ("bert4rec", 0)},
 }
 NAMES = (*BASELINES, *NETWORKS, *BLENDS)
-PLAIN = Acceleration(acceleration="off")
 
 
 @dataclass(frozen=True)

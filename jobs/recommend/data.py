@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.recommend.histories import Histories
+from jobs.recommend.histories import Floats, Histories
 from jobs.recommend.sources import catalogue as items
 from jobs.recommend.sources import database, movielens
 from jobs.recommend.sources.catalogue import Catalogue, Features
-from jobs.recommend.sources.events import Columns, Floats, histories
+from jobs.recommend.sources.events import Columns, histories
 from jobs.training import tables
 from jobs.training.tables import DataError
 
@@ -28,7 +28,11 @@ class Dataset:
     name: str
     histories: Histories
     catalogue: Catalogue
-    times: Floats | None = None  # (events,) of histories.flat, in seconds since 1970; None where nobody knows
+
+    @property
+    def times(self) -> Floats | None:
+        """See Histories."""
+        return self.histories.times
 
 
 def load(
@@ -69,8 +73,7 @@ def read_catalogue(path: Path) -> Catalogue:
 
 
 def _dataset(name: str, table: pa.Table, columns: Columns, min_rating: float | None, known: Catalogue) -> Dataset:
-    found, times = histories(table, name, columns, min_rating)
-    return Dataset(name, found, known, times)
+    return Dataset(name, histories(table, name, columns, min_rating), known)
 
 
 def _file(path: Path, columns: Columns, min_rating: float | None, delimiter: str | None = None) -> pa.Table:

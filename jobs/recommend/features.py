@@ -1,7 +1,7 @@
 """What is known of an item, in plain Python: its (feature, value) pairs, and counts of them over a history.
 
-Feature names are those of the catalogue that was imported. The few that mean something to a policy (genres, year,
-adult) are found by the names that catalogues give them.
+Feature names are those of the catalogue that was imported. The few that mean something to a policy (genres, tags,
+year, adult) are found by the names that catalogues give them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ Features = Mapping[str, Any]  # JSON: name -> scalar or list of scalars
 Counts = dict[str, dict[str, int]]  # feature -> value -> number of items
 
 GENRES = ("genres", "genre", "categories", "category")
+TAGS = ("tags", "tag", "keywords", "keyword")
 YEARS = ("year", "seasonyear", "releaseyear", "startyear", "releasedate", "startdate", "released", "date")
 ADULT = ("adult", "isadult", "nsfw")
 NAMING = frozenset({"titles", "anilist_id", "mal_id", "average_score"})  # say which item it is, not what it is like
@@ -25,9 +26,10 @@ _YEAR = re.compile(r"\s*(\d{4})\b")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What policies ask of an item. Genres as they are written."""
+    """What policies ask of an item. Genres and tags as they are written."""
 
     genres: tuple[str, ...]
+    tags: tuple[str, ...]
     year: int | None
     adult: bool
 
@@ -50,9 +52,9 @@ def values(features: Features) -> Iterator[tuple[str, str]]:
     return iter(pairs)
 
 
-def count(items: Iterable[Features]) -> Counts:
-    """Counts over one history, item by item."""
-    counts: Counts = {}
+def count(items: Iterable[Features], onto: Counts | None = None) -> Counts:
+    """Counts over one history, item by item; `onto`: what has been counted of it, which stays as it is."""
+    counts: Counts = {name: dict(found) for name, found in (onto or {}).items()}
     for features in items:
         for name, value in values(features):
             of = counts.setdefault(name, {})
@@ -61,14 +63,17 @@ def count(items: Iterable[Features]) -> Counts:
 
 
 def facts(features: Features) -> Facts:
-    """Genres, year and the adult mark, under whichever of their names the catalogue has them; unknown is none."""
+    """Genres, tags, year and the adult mark, under whichever of their names the catalogue has them; unknown is none."""
     if not features:
-        return Facts((), None, False)
+        return Facts((), (), None, False)
     plain = {name.replace("_", "").replace(" ", "").casefold(): cell for name, cell in features.items()}
-    genres: Any = next((cell for name in GENRES if (cell := plain.get(name))), [])
-    found = dict.fromkeys(str(each) for each in (genres if isinstance(genres, list) else [genres]))
     year = next((made for name in YEARS if (made := _year(plain.get(name))) is not None), None)
-    return Facts(tuple(found), year, any(_true(plain.get(name)) for name in ADULT))
+    return Facts(_labels(plain, GENRES), _labels(plain, TAGS), year, any(_true(plain.get(name)) for name in ADULT))
+
+
+def _labels(plain: Features, names: Iterable[str]) -> tuple[str, ...]:
+    found: Any = next((cell for name in names if (cell := plain.get(name))), [])
+    return tuple(dict.fromkeys(str(each) for each in (found if isinstance(found, list) else [found])))
 
 
 def _year(cell: Any) -> int | None:

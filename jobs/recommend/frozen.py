@@ -91,8 +91,7 @@ def apply(frozen: Frozen, histories: Histories, name: str) -> Split:
         validation[own], test[own] = index[before], index[last]
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     keep = (histories.flat != validation[owner]) & (histories.flat != test[owner])
-    starts = np.concatenate([[0], np.cumsum(np.bincount(owner[keep], minlength=len(histories)))]).astype(np.int64)
-    return Split(Histories(histories.users, histories.items, histories.flat[keep], starts), validation, test)
+    return Split(histories.kept(keep), validation, test)
 
 
 def split_of(histories: Histories, name: str, path: str | None = None) -> tuple[Split, str]:

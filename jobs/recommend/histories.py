@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 NONE = -1  # a user too short to hold anything out
 
 
@@ -22,6 +23,7 @@ class Histories:
     items: tuple[str, ...]
     flat: Ints  # (events,)
     starts: Ints  # (users + 1,)
+    times: Floats | None = None  # (events,) in seconds since 1970; None where nobody knows
 
     def __len__(self) -> int:
         return len(self.users)
@@ -37,6 +39,34 @@ class Histories:
     @property
     def lengths(self) -> Ints:
         return np.diff(self.starts)
+
+    @property
+    def moments(self) -> Ints:
+        """(events,) which of its history's moments each event is of, counted through all users.
+
+        Events of one time share a moment; where times are unknown, each is its own.
+        """
+        begins = np.ones(len(self.flat), dtype=bool)
+        if self.times is not None:
+            begins[1:] = self.times[1:] != self.times[:-1]
+            begins[self.starts[:-1][self.lengths > 0]] = True
+        return np.cumsum(begins) - 1
+
+    def kept(self, keep: NDArray[np.bool_]) -> Histories:
+        """The same users with these events only; keep (events,)."""
+        owner = np.repeat(np.arange(len(self)), self.lengths)
+        return self._with(np.flatnonzero(keep), np.bincount(owner[keep], minlength=len(self)))
+
+    def taken(self, events: Sequence[Ints], users: Sequence[str] | None = None) -> Histories:
+        """A history of each of these sequences of events, which are places in `flat`; `users`: if not mine."""
+        chosen = np.concatenate(events) if len(events) else np.zeros(0, dtype=np.int64)
+        lengths = np.array([len(sequence) for sequence in events], dtype=np.int64)
+        return replace(self._with(chosen, lengths), users=self.users if users is None else tuple(users))
+
+    def _with(self, events: Ints, lengths: Ints) -> Histories:
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        times = None if self.times is None else self.times[events]
+        return replace(self, flat=self.flat[events], starts=starts, times=times)
 
     def matrix(self) -> csr_matrix:
         """Users by items, 1 where the user met the item."""
@@ -96,6 +126,4 @@ def leave_one_out(histories: Histories) -> Split:
     keep = np.ones(len(histories.flat), dtype=bool)
     keep[ends[long] - 1] = False
     keep[ends[long] - 2] = False
-    starts = np.concatenate([[0], np.cumsum(lengths - 2 * long)]).astype(np.int64)
-    train = Histories(histories.users, histories.items, histories.flat[keep], starts)
-    return Split(train, validation, test)
+    return Split(histories.kept(keep), validation, test)

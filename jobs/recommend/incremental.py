@@ -8,7 +8,6 @@ reordered, or is of another version of the model (which has a row of its own), i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 
 from db.recommend import History
 from jobs.recommend.artifact import Loaded
-from jobs.recommend.profile import Counts, count, profile_hash
+from jobs.recommend.features import Counts, count
+from jobs.recommend.profile import profile_hash
 
 MOST_NEW = 10  # so many new items rebuild
 MOST_KEPT = 2000  # known items in a state: 10 KB of JSON; a longer history is rebuilt each time
@@ -52,7 +52,7 @@ def state(user: Mapped, counts: Counts) -> dict[str, Any] | None:
 
 
 def _rebuilt(history: History, loaded: Loaded) -> Mapped:
-    known = _known(history.item_ids, loaded)
+    known = loaded.known(history.item_ids)
     return Mapped(history.username, history.profile_hash, np.array(known, dtype=np.int64), len(history.item_ids))
 
 
@@ -64,22 +64,7 @@ def _taken_in(history: History, loaded: Loaded) -> Mapped | None:
         return None
     known, counts = history.state["known"], history.state["counts"]
     seen = set(known)
-    new = [item for item in _known(history.item_ids[before:], loaded) if item not in seen]
+    new = [item for item in loaded.known(history.item_ids[before:]) if item not in seen]
     features = loaded.catalogue.features
-    added = count(features.get(loaded.items[item], {}) for item in new)
-    return Mapped(
-        history.username, history.profile_hash, np.array([*known, *new], dtype=np.int64), total, _sum(counts, added)
-    )
-
-
-def _known(item_ids: Sequence[str], loaded: Loaded) -> list[int]:
-    return [loaded.index[item] for item in dict.fromkeys(item_ids) if item in loaded.index]
-
-
-def _sum(counts: Counts, added: Counts) -> Counts:
-    total = {name: dict(values) for name, values in counts.items()}
-    for name, values in added.items():
-        of = total.setdefault(name, {})
-        for value, number in values.items():
-            of[value] = of.get(value, 0) + number
-    return total
+    counts = count((features.get(loaded.items[item], {}) for item in new), onto=counts)
+    return Mapped(history.username, history.profile_hash, np.array([*known, *new], dtype=np.int64), total, counts)

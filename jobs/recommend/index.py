@@ -11,11 +11,12 @@ An index is built where it is used and never read from a file: docs/decisions/00
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
 import torch
+from torch import Tensor
 
 from jobs.recommend.model import Recommender, pack
 from jobs.recommend.precompute import Exhaustive
@@ -44,29 +45,16 @@ class Index:
     def bytes(self) -> int:
         return int(self._cells.ntotal * (self._cells.code_size + 8) + self._cells.nlist * self._cells.code_size)
 
-    def reach(self, floor: float, histories: Sequence[Array], truth: Array) -> float:
-        """Raise `probes` until the recall of these lists (B, k) is at least the floor, or too many would be needed.
-
-        Returns the recall reached.
-        """
-        while True:
-            found = recall(self.best(histories, truth.shape[1])[0], truth)
-            if found >= floor or 2 * self.probes > _MOST_PROBES * self._cells.nlist:
-                return found
-            self.probes *= 2
+    @property
+    def most_probes(self) -> int:
+        return int(_MOST_PROBES * self._cells.nlist)
 
     @torch.inference_mode()
     def best(self, histories: Sequence[Array], k: int) -> tuple[Array, Array]:
         """See Search. Users whose cells hold too few unseen items have all items scored."""
         rows, last = pack(histories, self._network.shape)
-        hidden = self._network.encode(rows, last)  # (B, D)
-        query = np.zeros((len(histories), self._cells.d), dtype=np.float32)
-        query[:, : hidden.shape[1]] = hidden.numpy()
-        query[:, hidden.shape[1]] = 1
         k = min(k, self._network.items)
-        wanted = min(k + min(max(map(len, histories)), _SEEN), self._network.items)
-        self._cells.nprobe = self.probes
-        values, items = self._cells.search(query, wanted)  # (B, wanted), descending
+        values, items = self.near(self._network.encode(rows, last), wanted(k, histories, self._network.items))
         values[self._unusable(items, histories)] = -np.inf
         order = np.lexsort((items, -values), axis=1)[:, :k]  # equal scores in the order of the items
         items, values = np.take_along_axis(items, order, axis=1), np.take_along_axis(values, order, axis=1)
@@ -75,6 +63,15 @@ class Index:
         if short := np.flatnonzero(np.isfinite(values).sum(axis=1) < np.minimum(unseen, k)).tolist():
             items[short], values[short] = self._score_all([histories[row] for row in short], k)
         return np.maximum(items, 0), values
+
+    def near(self, hidden: Tensor, wanted: int) -> tuple[Array, Array]:
+        """Scores and items (B, wanted) of the network's own hidden states (B, D), best first; item -1 fills up."""
+        query = np.zeros((len(hidden), self._cells.d), dtype=np.float32)
+        query[:, : hidden.shape[1]] = hidden.numpy()
+        query[:, hidden.shape[1]] = 1
+        self._cells.nprobe = self.probes
+        values, items = self._cells.search(query, wanted)
+        return values, items
 
     def _unusable(self, items: Array, histories: Sequence[Array]) -> Array:
         """Which candidates (B, wanted) are seen, or fill up a row (-1)."""
@@ -89,6 +86,34 @@ class Index:
         parts = [histories[begin : begin + self._all.most] for begin in range(0, len(histories), self._all.most)]
         items, values = zip(*(self._all.best(part, k) for part in parts), strict=True)
         return np.concatenate(items), np.concatenate(values)
+
+
+class Probing(Protocol):
+    """A search that looks at some cells of its index for each user."""
+
+    probes: int
+
+    @property
+    def most_probes(self) -> int: ...
+
+    def best(self, histories: Sequence[Array], k: int) -> tuple[Array, Array]: ...
+
+
+def reach(search: Probing, floor: float, histories: Sequence[Array], truth: Array) -> float:
+    """Raise `probes` until the recall of these lists (B, k) is at least the floor, or too many would be needed.
+
+    Returns the recall reached.
+    """
+    while True:
+        found = recall(search.best(histories, truth.shape[1])[0], truth)
+        if found >= floor or 2 * search.probes > search.most_probes:
+            return found
+        search.probes *= 2
+
+
+def wanted(k: int, histories: Sequence[Array], items: int) -> int:
+    """How many to look for, so that k are left without the seen ones."""
+    return min(k + min(max(map(len, histories)), _SEEN), items)
 
 
 def recall(found: Array, truth: Array) -> float:

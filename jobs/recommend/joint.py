@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from jobs.recommend import batches, evaluate
-from jobs.recommend.fit import METRIC, Recipe, Recommending
+from jobs.recommend.evaluate import METRIC
+from jobs.recommend.fit import Recipe, Recommending
 from jobs.recommend.gate import Gated, Projected
 from jobs.recommend.histories import Split
 from jobs.recommend.model import Recommender

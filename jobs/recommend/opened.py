@@ -11,14 +11,12 @@ import numpy as np
 from broker.context import Context
 from broker.errors import JobError
 from db import registry
-from db.artifact import Model
 from db.recommend import MODEL
 from db.store import ArtifactError, NoSpace
-from jobs.recommend.artifact import Loaded, load_model
+from jobs.recommend.artifact import Loaded, resident
 from jobs.recommend.content import Content
 from jobs.recommend.features import Facts, Features, facts
 from jobs.recommend.policy.mmr import unit
-from jobs.training.device import resolve
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +30,7 @@ class Shelf:
         self.titles = [loaded.catalogue.titles.get(item, item) for item in self.ids]
         self.facts: list[Facts] = [facts(each) for each in self.features]
         self.genres = tuple(sorted({genre for each in self.facts for genre in each.genres}))
+        self.tags = frozenset(tag for each in self.facts for tag in each.tags)
         self.vectors = vectors(loaded)  # (items, d)
         self.unit = unit(self.vectors)
         self.met: Array | None = None  # (items,) how many users have each, see jobs.recommend.similar
@@ -57,8 +56,7 @@ class Opened:
 
     def known(self, item_ids: Sequence[str]) -> Array:
         """Item indexes of those that the model knows, each once, in this order."""
-        index = self.loaded.index
-        return np.array([index[item] for item in dict.fromkeys(item_ids) if item in index], dtype=np.int64)
+        return np.array(self.loaded.known(item_ids), dtype=np.int64)
 
     def said(self, known: Array, item_ids: Sequence[str]) -> str:
         """What a list stands on, in words."""
@@ -72,17 +70,13 @@ def open_current(ctx: Context) -> Opened:
     if model is None:
         raise JobError("there is no recommender yet: train one with recommend.train")
     try:
-        return _open(ctx, model)
+        loaded = resident(ctx, model)
     except NoSpace:  # there may be room at another attempt
         raise
     except (ArtifactError, ValueError) as error:
         raise JobError(f"recommender version {model.version}: {error}") from error
-
-
-def _open(ctx: Context, model: Model) -> Opened:
-    digest = model.artifact_digest
-    loaded = ctx.models.get(digest, lambda: load_model(ctx.store.fetch(digest), resolve(ctx.device)))
-    return Opened(model.version, loaded, ctx.models.get(f"{digest} shelf", lambda: Shelf(loaded)))
+    shelf = ctx.models.get(f"{model.artifact_digest} shelf", lambda: Shelf(loaded))
+    return Opened(model.version, loaded, shelf)
 
 
 def vectors(loaded: Loaded) -> Array:

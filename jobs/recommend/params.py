@@ -6,6 +6,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from broker.errors import InvalidParams
 from broker.job import Params
+from broker.limits import shown
 from broker.params import parse
 from jobs.training.options import Acceleration
 
@@ -108,6 +109,9 @@ class Train(Source, Acceleration):
     smoothing: float | None = Field(None, ge=0, lt=1, description="Label smoothing, of the two softmaxes.")
     ahead: int | None = Field(None, ge=1, le=50, description="SASRec: how many next items are (soft) targets.")
     fading: float | None = Field(None, gt=0, le=1, description="Weight of each of them against the one before.")
+    ties: bool | None = Field(
+        None, description="What happened at one time is one target, in a new order each epoch. Default: true."
+    )
     crop: Share | None = Field(None, description="Chance that a history is cropped, each epoch (CL4SRec).")
     reorder: Share | None = Field(None, description="Chance that a stretch of a history is shuffled.")
     blank: Share | None = Field(None, description="SASRec: chance that items of a window are masked.")
@@ -159,6 +163,8 @@ class Policy(Params):
     calibration: Share = Field(0.0, description="Weight of having the user's own mix of genres: 0 none, 1 all.")
     genres: list[str] | None = Field(None, max_length=100, description="Only items of one of these.")
     without_genres: list[str] | None = Field(None, max_length=100, description="No items of these.")
+    tags: list[str] | None = Field(None, max_length=100, description="Only items with one of these tags.")
+    without_tags: list[str] | None = Field(None, max_length=100, description="No items with these tags.")
     year_from: int | None = Field(None, description="No older items.")
     year_to: int | None = Field(None, description="No newer items.")
     adult: bool = Field(False, description="Items that the catalogue marks as adult, too.")
@@ -237,10 +243,19 @@ class PretrainAll(Params):
     chunk: int = Field(512, ge=1, le=10_000, description="Users a batch job.")
 
 
+_NOT_IN_TRAINING = {
+    "model": "give it beside training, as model (--model)",
+    "preset": "give it beside training, as preset (--preset)",
+    "data": "the loop trains on the histories in the database: give new ones as source",
+    "promote": "the loop puts the new model into use if it ranks no worse: leave it out",
+}
+
+
 class Refresh(Params):
     """The weekly loop: import, train, compute everyone's list under the new model, and take it into use if no worse."""
 
     source: ImportData | None = Field(None, description="New interactions to import first; none: as histories are now.")
+    anilist: ImportAnilist | None = Field(None, description="AniList's users to import first; AniList is asked anew.")
     model: Literal["sasrec", "bert4rec", "blend"] = "blend"
     preset: Literal["default", "quick"] = "default"
     training: dict[str, JsonValue] = Field({}, description="Further parameters of recommend.train.")
@@ -249,8 +264,9 @@ class Refresh(Params):
 
     @model_validator(mode="after")
     def _trainable(self) -> "Refresh":
-        if fixed := sorted({"data", "promote", "model", "preset"} & self.training.keys()):
-            raise ValueError(f"training={', '.join(fixed)} is the loop's own: leave it out")
+        for name, remedy in _NOT_IN_TRAINING.items():
+            if name in self.training:
+                raise ValueError(f"training has {name}={shown(self.training[name])}: {remedy}")
         try:
             parse("training", Train, (), self.training)
         except InvalidParams as error:

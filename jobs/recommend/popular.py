@@ -13,31 +13,32 @@ from db import catalogue
 from db.catalogue import Item
 from jobs.recommend.features import facts
 from jobs.recommend.params import Policy
-from jobs.recommend.policy.filters import Filter, check_genres, unknown_genres
+from jobs.recommend.policy.filters import Filter, check_labels, unknown_labels
 
 ANY = Policy.model_validate({})
 
 
 def popular(session: Session, top_k: int, policy: Policy | None = None, seen: Collection[str] = ()) -> list[Item]:
-    """The most popular items that the policy allows, without those seen. Raises UnknownGenre."""
+    """The most popular items that the policy allows, without those seen. Raises UnknownLabel."""
     policy, skip = policy or ANY, set(seen)
-    allowed, genres, found = Filter(policy), set[str](), list[Item]()
+    allowed, genres, tags, found = Filter(policy), set[str](), set[str](), list[Item]()
     with closing(catalogue.popular(session)) as items:
         for item in items:
             known = facts(item.features)
             genres.update(known.genres)
+            tags.update(known.tags)
             if len(found) < top_k and item.item_id not in skip and allowed(known):
                 found.append(item)
-            if len(found) == top_k and not unknown_genres(policy, genres):
+            if len(found) == top_k and not any(unknown_labels(policy, genres, tags)):
                 return found
-    check_genres(policy, genres)
+    check_labels(policy, genres, tags)
     return found
 
 
 def answer(
     session: Session, username: str, policy: Policy, top_k: int, reason: str, seen: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The popular list in the form of `recommend.rank`'s result. Raises UnknownGenre."""
+    """The popular list in the form of `recommend.rank`'s result. Raises UnknownLabel."""
     items = popular(session, top_k, policy, seen)
     if policy.diversity or policy.novelty or policy.calibration:
         reason = f"{reason} (a policy's weights need a model that knows the user: they are left out)"

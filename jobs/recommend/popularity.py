@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from db.interactions import HALF_LIFE
-from jobs.recommend.histories import Histories
-from jobs.recommend.sources.events import Floats
+from jobs.recommend.histories import Floats, Histories
 
 _DIGITS = 6  # what is smaller is nothing, and a second import of a file changes nothing
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.recommend.ranker import Ranker
+from jobs.recommend.ranker import Ranker, places
 from jobs.training.memory import Batcher
 
 Array = np.ndarray[Any, Any]
@@ -113,9 +113,7 @@ class Exhaustive:
 
 def unseen(scores: Tensor, histories: Sequence[Array]) -> Tensor:
     """The scores (B, items), with those of each history's own items set to -inf."""
-    owner = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    seen = torch.from_numpy(np.concatenate(histories)).to(scores.device)
-    scores[torch.from_numpy(owner).to(scores.device), seen] = -torch.inf
+    scores[places(histories, scores.device)] = -torch.inf
     return scores
 
 

@@ -18,12 +18,13 @@ from db import recommend as rows
 from db import recommend_stat, registry
 from db.recommend import MODEL
 from jobs.recommend import cache, incremental
-from jobs.recommend.artifact import Loaded, load_model
+from jobs.recommend.artifact import Loaded, resident
+from jobs.recommend.features import Counts
 from jobs.recommend.incremental import Mapped
 from jobs.recommend.params import PretrainBatch, PretrainUser
 from jobs.recommend.precompute import TopLists
-from jobs.recommend.profile import Counts, profile_hash
-from jobs.training.device import precision, resolve
+from jobs.recommend.profile import profile_hash
+from jobs.training.device import precision
 from jobs.training.memory import batcher
 
 STAGES = ("map items", "run model", "extract features", "write caches")
@@ -178,10 +179,7 @@ def _model(ctx: Context, version: int | None = None) -> Chosen:
     if model is None:
         missing = "there is no recommender yet" if version is None else f"there is no recommender version {version}"
         raise JobError(f"{missing}: train one with recommend.train")
-    device = resolve(ctx.device)
-    digest = model.artifact_digest
-    loaded = ctx.models.get(digest, lambda: load_model(ctx.store.fetch(digest), device))
-    return Chosen(model.version, loaded, serving is not None and serving.version == model.version)
+    return Chosen(model.version, resident(ctx, model), serving is not None and serving.version == model.version)
 
 
 def _run(ctx: Context, loaded: Loaded, users: Sequence[Mapped], top_k: int) -> tuple[TopLists, float]:

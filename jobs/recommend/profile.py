@@ -1,6 +1,6 @@
 """What a user's history is made of: counts of genres, tags, years, decades and whatever else the catalogue has.
 
-`count` is the plain loop over items; `FeatureTable.counts` gives the same for many users as one matrix product.
+`features.count` is the plain loop over items; `FeatureTable.counts` is the same for many users as one matrix product.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from jobs.recommend.features import Counts, Features, count, values
+from jobs.recommend.features import Counts, Features, values
 from jobs.recommend.histories import from_sequences
-
-__all__ = ["Counts", "FeatureTable", "count", "profile_hash", "values"]
 
 
 def profile_hash(item_ids: Sequence[str]) -> str:

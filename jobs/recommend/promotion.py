@@ -37,7 +37,7 @@ Sizes = Callable[[str, torch.device], Batcher]
 class Judged:
     """What was found about a new model."""
 
-    metrics: dict[str, dict[str, float]]  # of the others, on its validation: "in_use", if any, and "transitions"
+    metrics: dict[str, dict[str, float]]  # on its validation: its own, and those of "in_use", if any, and "transitions"
     objection: str | None  # why it must not come into use by itself
     remark: str | None  # what to know of it all the same
 
@@ -47,7 +47,7 @@ def judge(ctx: Context, ranker: Ranker, split: Split, over: Model | None) -> Jud
     sizes: Sizes = partial(batcher, ctx)
     new = evaluate.measure(ranker, split.train, split.validation, batcher=sizes)
     counts = evaluate.measure(Transitions.fit(split.train), split.train, split.validation, batcher=sizes)
-    metrics = {"transitions": _compared(new, counts)}
+    metrics = {"validation": new.summary(), "transitions": _compared(new, counts)}
     remark = _remark(new, counts)
     if over is None or (loaded := load(ctx, over)) is None:  # one that cannot be loaded serves nobody
         return Judged(metrics, None, remark)
@@ -102,9 +102,8 @@ def translated(loaded: artifact.Loaded, train: Histories, sizes: Sizes) -> Score
     held out here.
     """
     own = np.array([loaded.index.get(item, -1) for item in train.items])
-    ranker = getattr(loaded.ranker, "exact", loaded.ranker)  # not through an approximate index
     kept = [history for history in _known(train, own) if len(history)]
-    score = evaluate.scorer(blend.knowing(ranker, from_sequences(kept, loaded.items)), batcher=sizes)
+    score = evaluate.scorer(blend.knowing(loaded.ranker, from_sequences(kept, loaded.items)), batcher=sizes)
 
     def scores(histories: Histories) -> Array:
         known = _known(histories, own)

@@ -17,13 +17,13 @@ from jobs.recommend.choose import choose
 from jobs.recommend.features import count
 from jobs.recommend.opened import Opened, Shelf, open_current
 from jobs.recommend.params import Rank
-from jobs.recommend.policy.filters import UnknownGenre
+from jobs.recommend.policy.filters import UnknownLabel
+from jobs.recommend.precompute import Exhaustive
 from jobs.recommend.why import shared
 from jobs.training.memory import batcher
 
 Array = np.ndarray[Any, Any]
 NEAREST = 3  # items of the history that are named as a reason
-_SCORES = 2**25  # at most at once, as in jobs.recommend.precompute
 
 
 def rank(ctx: Context, many: Sequence[Rank]) -> list[Any]:
@@ -44,7 +44,7 @@ def rank(ctx: Context, many: Sequence[Rank]) -> list[Any]:
     ranker = opened.loaded.ranker
     sizes = batcher(ctx, f"{ranker.name} scores", ranker.device)
     asked = [place for place in range(len(many)) if len(known[place])]
-    for places, scores in sizes.run(score, asked, max(1, _SCORES // ranker.items)):
+    for places, scores in sizes.run(score, asked, Exhaustive(ranker).most):
         for place, row in zip(places, scores, strict=True):
             history = histories[place] or []
             results[place] = _or_error(partial(_ranked, ctx, opened, many[place], row, known[place], history))
@@ -74,7 +74,7 @@ def _popular(ctx: Context, params: Rank, history: list[str] | None) -> dict[str,
     try:
         with ctx.session() as session:
             return popular.answer(session, params.username, params, params.top_k, reason, history or ())
-    except UnknownGenre as error:
+    except UnknownLabel as error:
         raise JobError(str(error)) from None
 
 

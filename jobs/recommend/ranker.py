@@ -31,3 +31,9 @@ class Ranker(Protocol):
 
         A user's scores do not depend on who else is in the batch. Seen items are scored like all others.
         """
+
+
+def places(histories: Sequence[Array], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Where (B, items) holds what the users have seen: rows and columns, (events,) each, to index it with."""
+    row = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    return torch.from_numpy(row).to(device), torch.from_numpy(np.concatenate(histories)).to(device)

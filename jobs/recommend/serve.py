@@ -7,18 +7,19 @@ has heard.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from celery.exceptions import TimeoutError as NoAnswer
 from celery.result import AsyncResult
 
 from broker.errors import GristmillError
-from db import catalogue
+from db import catalogue, recommend_user
 from db import recommend as rows
 from db.engine import autocommit, session
 from db.recommend import FRESH_DAYS, UserProfile
 from jobs.recommend import cache
 from jobs.recommend.cache import Cached, UnknownUser
-from jobs.recommend.params import Policy
+from jobs.recommend.params import Policy, PretrainUser
 from jobs.recommend.popular import answer
 from jobs.recommend.tasks import pretrain_user
 from jobs.recommend.tasks import rank as rank_job
@@ -50,24 +51,39 @@ def recommend(
 
 
 def at_once(
-    username: str, top_k: int = 100, *, force: bool = False, fresh_days: float = FRESH_DAYS, strict: bool = False
-) -> Cached | None:
-    """What needs no worker: the fresh list, or what is popular. None: `compute` it. Raises UnknownUser if strict."""
+    username: str, top_k: int = 100, *, force: bool = False, fresh_days: float = FRESH_DAYS, strict: bool = False,
+    count: bool = True,
+) -> Cached | None:  # fmt: skip
+    """What needs no worker: the fresh list, or what is popular. None: `compute` it. Raises UnknownUser if strict.
+
+    count: as a read of the cache; a look at the dashboard is none.
+    """
     try:
-        if not force and (found := cache.read(username, top_k, fresh_days)):
-            return found
+        if force:
+            reason = _nothing_to_go_by(username)
+        else:
+            looked = cache.look(username, top_k, fresh_days, count=count)
+            if looked.found:
+                return looked.found
+            reason = NO_MODEL if looked.model_version is None else None
     except UnknownUser:
         if strict:
             raise
-    if not strict and (reason := _nothing_to_go_by(username)):
-        return cache.popular_list(username, top_k, reason)
-    return None
+        reason = _nobody(username)
+    return cache.popular_list(username, top_k, reason) if reason and not strict else None
 
 
 def compute(username: str, top_k: int, *, force: bool) -> AsyncResult:
     """Have a worker compute the list, at once; `force` also where the job takes the one that there is for fresh."""
-    params = {"username": username, "top_k": max(top_k, KEPT), "force": force}
-    return pretrain_user.apply_async(kwargs=params, priority="interactive")
+    return pretrain_user.apply_async(kwargs=_asked(username, top_k, force), priority="interactive")
+
+
+def computing(username: str, top_k: int = KEPT) -> UUID | None:
+    """The live job that computes this list, or None: `compute` would submit another."""
+    asked = [PretrainUser.model_validate(_asked(username, top_k, force)) for force in (False, True)]
+    keys = [key for each in asked if (key := pretrain_user.new(each).key)]
+    with autocommit() as connection:
+        return recommend_user.live(connection, keys)
 
 
 def rank(
@@ -77,7 +93,7 @@ def rank(
     """The user's list by this policy, with reasons, as `recommend.rank` gives it; nothing is cached.
 
     Without a history or a model the popular list, as far as the policy filters. Raises as `recommend` does, and
-    UnknownGenre.
+    UnknownLabel.
     """
     if item_ids is None and (reason := _nothing_to_go_by(username)):
         with session() as opened:
@@ -98,13 +114,21 @@ def reasons(username: str, item_ids: Sequence[str]) -> dict[str, list[Shared]]:
         return {item: shared(row.features, user.features, user.item_count) for item, row in found.items()}
 
 
+def _asked(username: str, top_k: int, force: bool) -> dict[str, Any]:
+    return {"username": username, "top_k": max(top_k, KEPT), "force": force}
+
+
 def _nothing_to_go_by(username: str) -> str | None:
     """Why no job could do better than the popular list; None when one can."""
     with autocommit() as connection:
         standing = rows.standing(connection, username)
     if standing is None:
-        return f"{cache.unknown(username)}; meanwhile, what is popular lately"
+        return _nobody(username)
     return NO_MODEL if standing.model_version is None else None
+
+
+def _nobody(username: str) -> str:
+    return f"{cache.unknown(username)}; meanwhile, what is popular lately"
 
 
 def _finish(job: AsyncResult, username: str, timeout_s: float, wait: Wait | None) -> Any:

@@ -20,6 +20,7 @@ import torch
 
 from broker.errors import summary
 from jobs.recommend import settled
+from jobs.recommend.baselines import Transitions
 from jobs.recommend.blend import Blend
 from jobs.recommend.engines import ENGINES, Engine
 from jobs.recommend.model import Recommender
@@ -90,9 +91,10 @@ class Served:
         return users >= _FEWEST and self._spent_s >= cost
 
     def _may_index(self) -> bool:
-        """Whether an index is tried: a blend's other parts have no vectors, so it scores every item."""
-        large = isinstance(self.ranker, Recommender) and self.ranker.items >= INDEX_FROM
-        return large and settings().recommend_recall < 1
+        """Whether an index is tried. Of other parts than networks and transitions no candidates are known."""
+        if self.ranker.items < INDEX_FROM or settings().recommend_recall == 1:
+            return False
+        return isinstance(self.ranker, Recommender) or fusible(self.ranker)
 
     def choose(self, histories: Sequence[Array], k: int) -> None:
         """Measure the ways on these users now, and take the fastest that may be taken."""
@@ -159,11 +161,13 @@ class _Trial:
         return search
 
     def index(self) -> Search:
-        from jobs.recommend.index import Index  # FAISS, which only large catalogues need
+        from jobs.recommend.fused import Fused  # FAISS, which only large catalogues need
+        from jobs.recommend.index import Index, reach
 
-        assert isinstance(self._ranker, Recommender)  # for the type checker
-        made, floor = Index(self._ranker), settings().recommend_recall
-        found = made.reach(floor, self.histories, self._lists)
+        assert isinstance(self._ranker, Recommender | Blend)  # for the type checker
+        made = Fused(self._ranker) if isinstance(self._ranker, Blend) else Index(self._ranker)
+        floor = settings().recommend_recall
+        found = reach(made, floor, self.histories, self._lists)
         self.note(INDEX, recall=round(found, 4))
         if found < floor:
             raise _Refused(f"recall {found:.3f} with {made.probes} probes is below {floor:g}: every item is scored")
@@ -191,6 +195,14 @@ def with_engine(ranker: Ranker, build: Callable[[Recommender], Engine]) -> Ranke
         parts = {name: build(part) if isinstance(part, Recommender) else part for name, part in ranker.parts.items()}
         return Blend(parts, ranker.weights, ranker.fusion)
     raise _Refused("its parts are fused by rank, in which a rounding can be a whole place")
+
+
+def fusible(ranker: Ranker) -> bool:
+    """Whether it is a blend of networks, whose items have vectors, and of transition counts, added by their scores."""
+    if not isinstance(ranker, Blend) or ranker.fusion != "score":
+        return False
+    parts = list(ranker.parts.values())
+    return isinstance(parts[0], Recommender) and all(isinstance(part, Recommender | Transitions) for part in parts)
 
 
 def _sample(histories: Sequence[Array], items: int) -> list[Array]:

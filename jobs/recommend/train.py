@@ -18,7 +18,8 @@ from jobs.recommend.baselines import Popularity
 from jobs.recommend.candidate import make
 from jobs.recommend.data import DataError, Dataset
 from jobs.recommend.described import described
-from jobs.recommend.fit import METRIC, QUICK, Recipe, prefer
+from jobs.recommend.evaluate import METRIC
+from jobs.recommend.fit import QUICK, Recipe, prefer
 from jobs.recommend.histories import leave_one_out
 from jobs.recommend.intake import dataset
 from jobs.recommend.params import Train
@@ -56,7 +57,6 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
     ctx.progress(0, 2, stage="measure")
     tested = candidate.knowing(split.before_test())
     metrics = {
-        "validation": candidate.validation,
         "test": evaluate.on_test(evaluate.scorer(tested, batcher=partial(batcher, ctx)), split, recipe.seed),
         "popularity": evaluate.on_test(Popularity.fit(split.before_test()), split, recipe.seed),
     }

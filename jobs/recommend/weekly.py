@@ -13,16 +13,18 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from broker import cache
 from broker.context import ChildOutcome, Context
 from broker.errors import JobError
 from broker.job import Job
 from db import interactions, registry
 from db import recommend as rows
+from db.job import Job as Row
 from db.recommend import MODEL
 from jobs.recommend import weekly_report
 from jobs.recommend.intake import DATABASE
 from jobs.recommend.params import Refresh
-from jobs.recommend.tasks import import_data, pretrain_all, train
+from jobs.recommend.tasks import import_anilist, import_data, pretrain_all, train
 
 log = structlog.get_logger()
 
@@ -42,18 +44,21 @@ class Decision:
 
 def refresh(ctx: Context, params: Refresh) -> dict[str, Any]:
     imported = _child(ctx, import_data, params.source.model_dump()) if params.source else None
+    # asked anew: AniList's answers of last week may not have expired
+    users = _child(ctx, import_anilist, params.anilist.model_dump() | {"refresh": True}) if params.anilist else None
     wanted = {"data": DATABASE, "model": params.model, "preset": params.preset} | params.training
     trained = _child(ctx, train, wanted | {"promote": False})
     decision = _decide(ctx, trained)
     everyone = {"model_version": decision.version, "top_k": params.top_k, "chunk": params.chunk}
     computed = _child(ctx, pretrain_all, everyone)
-    outcomes = {"import": imported, "train": trained, "lists": computed}
+    outcomes = {"import": imported, "anilist": users, "train": trained, "lists": computed}
     if computed.state == "SUCCESS" and decision.version is not None and _behind(ctx, decision.version, params.top_k):
         # whose history changed while the lists were computed; with the states they have now it is a matter of seconds
         outcomes["late lists"] = computed = _child(ctx, pretrain_all, everyone)
     failed = [f"{name}: {each.reason}" for name, each in outcomes.items() if each and each.state != "SUCCESS"]
     if computed.state != "SUCCESS":
         raise JobError(f"the refresh is incomplete, the version in use stays: {'; '.join(failed)}")
+    _confirm(ctx, decision)
     if failed:  # the model in use serves on, with lists of today
         with ctx.session() as session:
             _settle(session, decision)
@@ -102,6 +107,7 @@ def _conclude(ctx: Context, params: Refresh, decision: Decision, results: dict[s
         "report": weekly_report.write(ctx, data),
         "hit_rate": data["hit_rate"],
         "import": results.get("import"),
+        "anilist": results.get("anilist"),
         "train": results["train"],
         "pretrain": results["lists"],
         "late": results.get("late lists"),
@@ -111,11 +117,17 @@ def _conclude(ctx: Context, params: Refresh, decision: Decision, results: dict[s
         return ctx.finish(result | {"deleted_lists": _settle(session, decision)})
 
 
-def _settle(session: Session, decision: Decision) -> int:
-    """Change the version in use, or confirm its lists; and clean up. Returns how many lists of old versions went."""
+def _confirm(ctx: Context, decision: Decision) -> None:
+    """Where the version in use stays, its lists serve for another week; those that are newer than this job will."""
     if decision.version is None:
-        rows.renew(session)
-    elif not registry.promote_over(session, MODEL, decision.version, decision.over):
+        with ctx.session() as session:
+            stays, since = registry.current(session, MODEL), session.get_one(Row, ctx.job_id).created_at
+        if stays is not None:
+            rows.renew(ctx.session, stays.version, since)
+
+
+def _settle(session: Session, decision: Decision) -> int:
+    """Change the version in use, if it changes, and clean up. Returns how many lists of old versions went."""
+    if decision.version is not None and not registry.promote_over(session, MODEL, decision.version, decision.over):
         raise Overtaken(f"another version than {decision.over} came into use")
-    before = registry.previous(session, MODEL)
-    return rows.clean_versions(session, before.version if before else None)
+    return cache.clean_superseded(session)

@@ -17,9 +17,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from broker.context import Context
+from broker.settings import settings
 from db import recommend_stat
 from db.artifact import Model
-from db.recommend import HIT_RATE, MODEL
+from db.recommend import MODEL
 from jobs.recommend.evaluate import METRIC
 from jobs.training import fonts, html
 from jobs.training.curves import BLUE, GREY, ORANGE
@@ -29,6 +30,7 @@ from jobs.training.summary import table
 
 KIND, TITLE = "weekly refresh", "Recommendations: the weekly refresh"
 _VERSIONS, _DAYS = 26, 60
+_FAILED = 5  # users of AniList, named
 _COLUMNS = ("who", METRIC, "hit@10", "mrr", "the new one is better by", "95 % interval")
 _PAST = ("version", "made", METRIC, "on test", "taken into use")
 _TEMPLATE = Path(__file__).with_name("weekly.html")
@@ -46,18 +48,22 @@ def collect(session: Session, said: str, promoted: bool, results: Mapping[str, A
     days = recommend_stat.reads_by_day(session, _DAYS)
     week = [(hits, misses) for _, hits, misses in days[-7:]]
     reads = sum(hits + misses for hits, misses in week)
+    version = results["train"]["version"]
+    used = {model.lineage.get("compared_with_version") for model in past} | ({version} if promoted else set())
     return {
         "title": TITLE,
         "decision": said,
         "promoted": promoted,
         "remark": results["train"].get("remark"),
-        "version": results["train"]["version"],
+        "version": version,
         "metrics": results["train"]["metrics"],
         "lists": results["lists"],
         "late_lists": results.get("late lists"),
         "import": results.get("import"),
+        "anilist": results.get("anilist"),
         "hit_rate": round(sum(hits for hits, _ in week) / reads, 4) if reads else None,
-        "versions": [_version(model) for model in reversed(past)],
+        "hit_rate_floor": settings().hit_rate_floor,  # under which the metrics alert as well
+        "versions": [_version(model, used) for model in reversed(past)],
         "days": [{"day": day.isoformat(), "hits": hits, "misses": misses} for day, hits, misses in days],
     }
 
@@ -91,10 +97,13 @@ def render(data: Mapping[str, Any], picture: bytes) -> str:
 
 
 def facts(data: Mapping[str, Any]) -> list[str]:
-    lists, late, taken = data["lists"], data["late_lists"], data["import"]
+    lists, late, taken, users = data["lists"], data["late_lists"], data["import"], data["anilist"]
     said = [data["remark"]] if data["remark"] else []
     if taken:
         said.append(f"imported from {taken['data']}: {taken['changed_users']:,} users' histories changed")
+    if users:
+        said.append(f"imported from AniList: {users['changed_users']:,} users' histories changed")
+        said += [f"not imported: {each['reason']}" for each in users["failed"][:_FAILED]]
     said.append(
         f"lists of {lists['users']:,} users: {lists['rebuilt']:,} rebuilt, {lists['incremental']:,} from a cached "
         f"state, {lists['cached']:,} fresh before, {lists['popular']:,} of whom the model knows nothing; "
@@ -103,7 +112,8 @@ def facts(data: Mapping[str, Any]) -> list[str]:
     if late:
         said.append(f"{late['computed']:,} of them once more, whose histories changed meanwhile")
     if data["hit_rate"] is not None:
-        low = f", under {HIT_RATE:.0%}" if data["hit_rate"] < HIT_RATE else ""
+        floor = data["hit_rate_floor"]
+        low = f", under {floor:.0%}" if data["hit_rate"] < floor else ""
         said.append(f"{data['hit_rate']:.1%} of the reads of the last seven days with any were answered at once{low}")
     return said
 
@@ -126,7 +136,7 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
         figure = Figure(figsize=(12, 4.5), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
         scores, rate = figure.subplots(1, 2)
         _versions(scores, data["versions"])
-        _hit_rate(rate, data["days"])
+        _hit_rate(rate, data["days"], data["hit_rate_floor"])
         figure.savefig(path)
 
 
@@ -144,9 +154,9 @@ def _versions(axes: Axes, versions: Sequence[Mapping[str, Any]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _hit_rate(axes: Axes, days: Sequence[Mapping[str, Any]]) -> None:
+def _hit_rate(axes: Axes, days: Sequence[Mapping[str, Any]], floor: float) -> None:
     axes.set_title("Hit rate of the cache, by day", fontsize=11, loc="left")
-    axes.axhline(HIT_RATE, color=GREY, linestyle="--", linewidth=1)
+    axes.axhline(floor, color=GREY, linestyle="--", linewidth=1)
     rates = [each["hits"] / (each["hits"] + each["misses"]) for each in days]
     axes.plot(range(len(days)), rates, color=BLUE, marker=".")
     step = max(1, len(days) // 6)
@@ -155,14 +165,15 @@ def _hit_rate(axes: Axes, days: Sequence[Mapping[str, Any]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _version(model: Model) -> dict[str, Any]:
+def _version(model: Model, used: set[int | None]) -> dict[str, Any]:
+    """`used`: versions of which others say that they were in use; older ones do not say so themselves."""
     scores = model.metrics
     return {
         "version": model.version,
         "made": model.created_at.date().isoformat(),
         "validation": scores.get("validation", {}).get(METRIC),
         "test": scores.get("test", {}).get(METRIC),
-        "taken": not model.lineage.get("note"),
+        "taken": model.is_current or "in_use_since" in model.lineage or model.version in used,
         "note": model.lineage.get("note"),
     }
 
@@ -170,7 +181,7 @@ def _version(model: Model) -> dict[str, Any]:
 def _past(data: Mapping[str, Any]) -> list[list[str]]:
     return [
         [str(each["version"]), each["made"], _number(each["validation"]), _number(each["test"]),
-         "yes" if each["taken"] else each["note"]]
+         "yes" if each["taken"] else each["note"] or "no, only stored"]
         for each in reversed(data["versions"])
     ]  # fmt: skip
 

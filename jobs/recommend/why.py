@@ -5,14 +5,18 @@ Plain Python: a web page shows it from `user_profile.features` and `catalogue_it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nlargest
 from typing import Any
 
 from jobs.recommend.features import Counts, Features, values
 
 SHOWN = 5
 _WHEN = ("decade", "year")
+LIKE = 2  # items of the history that are named
+_ALIKE = 0.5  # of the features of two items are the same, at least, where one is like the other
+NOT_SO = "false"  # of a mark such as adult: that two items lack it is no reason
 _RARE = 2  # a value that the user met once says nothing
 
 
@@ -40,9 +44,30 @@ def shared(item: Features, profile: Counts, of: int, shown: int = SHOWN) -> list
     found = [
         Shared(name, value, number, of)
         for name, value in values(item)
-        if (number := profile.get(name, {}).get(value, 0)) >= min(_RARE, of)
+        if value != NOT_SO and (number := profile.get(name, {}).get(value, 0)) >= min(_RARE, of)
     ]
     return sorted(found, key=lambda each: (each.feature in _WHEN, -each.count, each.feature, each.value))[:shown]
+
+
+class Nearest:
+    """The items of a history that have most in common with another one, by Jaccard's index of their features.
+
+    Where the model is at hand, `rank.Reasons` tells by its vectors.
+    """
+
+    def __init__(self, history: Iterable[tuple[str, Features]]) -> None:
+        """history: ids and features, oldest first."""
+        self._history = [(item_id, frozenset(values(features))) for item_id, features in history]
+
+    def of(self, item: Features, shown: int = LIKE) -> list[tuple[str, float]]:
+        """[(item id, share of all features of both that both have)], the newest of equals first."""
+        own = frozenset(values(item))
+        found = []
+        for place, (item_id, other) in enumerate(self._history):
+            both = len(own & other)
+            if both and (share := both / (len(own) + len(other) - both)) >= _ALIKE:
+                found.append((share, place, item_id))
+        return [(item_id, share) for share, _, item_id in nlargest(shown, found)]
 
 
 def sentence(found: Sequence[Shared]) -> str:
@@ -50,4 +75,4 @@ def sentence(found: Sequence[Shared]) -> str:
     by_feature: dict[str, list[str]] = {}
     for each in found:
         by_feature.setdefault(each.feature, []).append(str(each))
-    return "; ".join(f"{name}: {', '.join(said)}" for name, said in by_feature.items())
+    return "; ".join(f"{name.replace('_', ' ')}: {', '.join(said)}" for name, said in by_feature.items())

@@ -1,9 +1,9 @@
-"""Finding a version in the registry of models by what a user calls it, and what it came from in words."""
+"""A version in the registry of models: found by what a user calls it; its scores and what it came from in words."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -13,6 +13,8 @@ from broker.errors import JobError
 from db import registry
 from db.artifact import Model
 
+_SCORES = ("ndcg@10", "accuracy")  # the number by which a recommender, and a classifier, is known
+_OTHERS = ("in_use", "compression")  # of another version; of a candidate on a part of dev
 _LARGEST = 2**31 - 1  # the column is an integer
 
 
@@ -39,7 +41,27 @@ def find(session: Session, asked: str) -> Model:
     raise JobError(f"model {name!r} is not in the registry ({there_are})")
 
 
-def ancestry(lineage: Mapping[str, Any]) -> str:
-    """Such as "quantized from teacher@2", of whatever relations the lineage has; "" where it came from nothing."""
+def origins(lineage: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
+    """Such as ("quantized from", "teacher", 2), for each relation that the lineage has."""
     relations = ((name, of) for name, of in lineage.items() if isinstance(of, Mapping) and "name" in of)
-    return ", ".join(f"{name.replace('_', ' ')} {of['name']}@{of.get('version', '?')}" for name, of in relations)
+    return [(name.replace("_", " "), str(of["name"]), of.get("version")) for name, of in relations]
+
+
+def ancestry(lineage: Mapping[str, Any]) -> str:
+    """Such as "quantized from teacher@2"; "" where it came from nothing."""
+    return ", ".join(f"{relation} {name}@{version or '?'}" for relation, name, version in origins(lineage))
+
+
+def scores(metrics: Mapping[str, Any]) -> list[str]:
+    """One number a measurement, such as the test's beside popularity's, or else the numbers that there are."""
+    found = list(_named(metrics))
+    return found or [f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, int | float)]
+
+
+def _named(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in metrics.items():
+        if not isinstance(value, dict) or name in _OTHERS:
+            continue
+        yield from (f"{prefix}{name} {score} {value[score]:.4f}" for score in _SCORES if score in value)
+        if name == "baseline":
+            yield from _named(value, "baseline ")

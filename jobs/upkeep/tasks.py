@@ -1,6 +1,6 @@
 """Housekeeping jobs, submitted by beat."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -18,6 +18,14 @@ class CleanArtifacts(Params):
     """Delete artifacts and checkpoints that no live row points to."""
 
     grace_hours: float = Field(24, ge=0, description="Leave what is younger: a job may be about to register it.")
+
+
+class CleanJobs(Params):
+    """Delete final jobs of some kinds, with their results and their history."""
+
+    days: dict[str, Annotated[float, Field(ge=1)]] = Field(
+        min_length=1, description='For how long, by kind: {"classify.predict": 7}. Those of other kinds stay for ever.'
+    )
 
 
 class FlushStats(Params):
@@ -40,6 +48,13 @@ def clean_artifacts(ctx: Context, params: CleanArtifacts) -> dict[str, Any]:
     from jobs.upkeep.artifacts import clean
 
     return clean(ctx, params.grace_hours)
+
+
+@job("upkeep.clean_jobs", params=CleanJobs, queue="cpu", key="all", time_limit=3600)
+def clean_jobs(ctx: Context, params: CleanJobs) -> dict[str, Any]:
+    from jobs.upkeep.jobs import clean
+
+    return clean(ctx, params.days)
 
 
 @job("upkeep.flush_stats", params=FlushStats, queue="cpu", key="all", time_limit=300)

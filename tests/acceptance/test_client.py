@@ -59,6 +59,7 @@ assert call("POST", "/users/ann/refresh")[0] == 202
 assert call("GET", "/users/nobody")[0] == 404
 assert call("POST", "/users/nobody/refresh")[0] == 400
 assert call("POST", "/signups", b'{{"username": "bob", "item_ids": []}}')[0] == 400
+assert call("POST", "/signups", b"{{}}")[0] == 400
 assert call("GET", "/jobs/00000000")[0] == 404
 with engine().connect() as connection:
     found = connection.exec_driver_sql("SELECT username FROM example_signup").scalars().all()
@@ -139,8 +140,8 @@ def test_it_submits_and_waits_from_scripts_and_from_a_web_app(
 
     said = run(client, running, tmp_path, str(source / "examples" / "enqueue.py"), "u7").splitlines()
     assert said[0].startswith("enqueued ")
-    assert "'cached': False" in said[0]
-    assert said[1].startswith("['i")
+    assert "'cached': False" in said[1]
+    assert said[2].startswith("['i")
 
     try:
         assert run(client, running, tmp_path, "-c", WEB, str(source / "examples")) == "[]\n"

@@ -40,6 +40,12 @@ def full(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--full"))
 
 
+@pytest.fixture(scope="session")
+def durable() -> bool:
+    """As in production."""
+    return True
+
+
 @pytest.fixture(scope="session", autouse=True)
 def declared_jobs() -> Iterator[None]:
     """This process knows the tests' jobs as its workers do."""

@@ -8,7 +8,9 @@ import psutil
 import pytest
 from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
+from sqlalchemy import text
 
+from db.engine import autocommit
 from tests import jobs
 from tests.chaos.servers import until
 from tests.processes import Process, start_relay, start_worker
@@ -77,3 +79,14 @@ def test_a_job_that_never_looks_is_killed_and_its_memory_comes_back(
     figure(
         11, f"killed in a loop that never looks: {took:.1f} s (grace {GRACE_S} s); MB {before}, {held}, {after} after"
     )
+
+
+def test_a_job_whose_row_is_gone_is_killed_so_that_the_next_one_runs(worker: Process) -> None:
+    gone = jobs.hoard.submit(megabytes=1)
+    until(lambda: row(gone.id).progress is not None)
+
+    with autocommit() as connection:
+        connection.execute(text("DELETE FROM job WHERE id = :id"), {"id": gone.id})
+
+    worker.wait_for("lost_job_killed", timeout=GRACE_S + 10)
+    assert jobs.add.submit(x=1, y=1).get(timeout=60) == 2

@@ -26,7 +26,7 @@ ENV = {"GRISTMILL_LEASE_SECONDS": str(LEASE_S), "GRISTMILL_JOBS": JOBS}
 Figure = Callable[[int, str], None]
 
 REASONS = {
-    "SIGKILL": "the job's process was killed by signal 9, probably out of memory",
+    "SIGKILL": "the job's process was killed by signal 9 (perhaps out of memory)",
     "segfault": "the job's process was killed by signal 11 (segmentation fault): a fault in native code",
     "exit": "the job's process ended with exit code 3 before the job did",
     "memory": "out of memory",
@@ -119,7 +119,7 @@ def test_a_job_that_kills_its_worker_is_bounded_and_the_worker_comes_back(
         wait_for_all(innocents, within_s=120)
         charged = sum(starts(innocents).values()) - len(innocents)
         assert charged <= attempts  # a worker of two processes: one beside the poison, each time
-        assert "killed by signal 9, probably out of memory: starting it again" in "".join(supervised.lines)
+        assert "killed by signal 9 (perhaps out of memory): starting it again" in "".join(supervised.lines)
         figure(
             7,
             f"a job that kills its whole worker: {attempts} of {attempts} starts; 20 beside it were charged {charged}",

@@ -8,15 +8,13 @@ from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Depends, Query, Request, Response
-from fastapi.security import HTTPAuthorizationCredentials, SecurityScopes
 from starlette.responses import RedirectResponse
 
 from db.token import READ, SUBMIT
-from web.pages.frame import HEADERS, page, pages
+from web.pages.frame import COOKIE, HEADERS, page, pages
 from web.problems import Problem
-from web.tokens import Caller, caller
+from web.tokens import Caller, admitted
 
-COOKIE = "gristmill"
 _FORM_BYTES = 100_000
 
 
@@ -78,10 +76,10 @@ async def log_out(request: Request) -> Response:
     return answer
 
 
-async def form(request: Request) -> dict[str, str]:
-    """The fields of a small form. Raises Problem."""
+async def form(request: Request, most: int = _FORM_BYTES) -> dict[str, str]:
+    """The fields of a form of so many bytes. Raises Problem."""
     body = await request.body()
-    if len(body) > _FORM_BYTES:
+    if len(body) > most:
         raise Problem(413, "this form holds too much")
     try:
         fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=100, errors="strict")
@@ -95,8 +93,7 @@ async def _known(request: Request, scope: str) -> Caller:
 
 
 async def _checked(request: Request, secret: str | None, scope: str) -> Caller:
-    given = HTTPAuthorizationCredentials(scheme="Bearer", credentials=secret) if secret else None
-    return await caller(SecurityScopes([scope]), request, given)
+    return await admitted(request, secret, [scope])
 
 
 def _local(address: str) -> str:

@@ -2,14 +2,20 @@
 "use strict";
 
 const EVERY_MS = 4000;
+const QUIET_MS = 8000; // a killed worker sends no event: after so long without any the job's page is asked for
 const stale = document.getElementById("stale");
 const FOCUSABLE = "a, button, input, select, summary, [tabindex]";
 let asking = false;
+let again = false; // something happened while the page was asked for: what comes may not have it yet
 let shownAt = performance.now();
+let heardAt = performance.now();
 
 // Ask for this page again and take over its live parts; who stands on a link, or has opened something, stays there.
 async function refresh() {
-  if (asking) return;
+  if (asking) {
+    again = job !== null;
+    return;
+  }
   asking = true;
   try {
     const answer = await fetch(location.href);
@@ -23,8 +29,13 @@ async function refresh() {
     stale.hidden = true;
   } catch {
     stale.hidden = false;
+    if (job) setTimeout(refresh, EVERY_MS);
   } finally {
     asking = false;
+    if (again) {
+      again = false;
+      refresh();
+    }
   }
 }
 
@@ -51,7 +62,10 @@ function follow(job) {
     if (seen > shown) refresh();
     if (told.final) source.close();
   });
-  source.addEventListener("progress", (event) => show(JSON.parse(event.data)));
+  source.addEventListener("progress", (event) => {
+    heardAt = performance.now();
+    show(JSON.parse(event.data));
+  });
   source.addEventListener("error", () => (stale.hidden = source.readyState !== EventSource.CONNECTING));
   source.addEventListener("open", () => (stale.hidden = true));
 }
@@ -76,10 +90,32 @@ function span(seconds) {
 }
 
 const job = document.getElementById("job");
-if (job?.dataset.events) follow(job);
-else if (document.querySelector("[data-live][data-still]") === null && document.querySelector("[data-live]")) {
+if (job?.dataset.events) {
+  follow(job);
+  setInterval(() => {
+    const live = document.getElementById("job").dataset.events;
+    if (live && !document.hidden && performance.now() - heardAt > QUIET_MS) refresh();
+  }, EVERY_MS);
+} else if (document.querySelector("[data-live][data-still]") === null && document.querySelector("[data-live]")) {
   setInterval(() => document.hidden || refresh(), EVERY_MS);
 }
 if (document.body.dataset.again && !document.querySelector("[data-live]")) {
   setTimeout(() => location.reload(), 1000 * Number(document.body.dataset.again));
+}
+
+// A box that suggests names: those that begin so are asked for once one has stopped typing.
+for (const box of document.querySelectorAll("input[data-suggest]")) {
+  let soon;
+  box.addEventListener("input", () => {
+    clearTimeout(soon);
+    soon = setTimeout(() => suggest(box).catch(() => {}), 250);
+  });
+}
+
+async function suggest(box) {
+  const given = box.value;
+  const answer = await fetch(box.dataset.suggest + encodeURIComponent(given));
+  if (!answer.ok || answer.redirected || box.value !== given) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  box.list.replaceChildren(...[...fresh.getElementById(box.list.id).children].map((each) => document.adoptNode(each)));
 }

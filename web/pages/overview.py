@@ -15,6 +15,7 @@ from db.engine import session
 from db.vitals import Depth
 from web.pages.entry import Reader
 from web.pages.frame import page, pages
+from web.routes.health import redis_now
 
 router = pages()
 
@@ -29,10 +30,11 @@ class Overview:
 
     board: Board
     depths: list[Depth]
-    workers: dict[str, int]  # by queue, that run something of it now
+    workers: dict[str, int]  # by queue, that run something of it now and are heard of
     overdue: int
     unsent_s: float
     cancelling: int
+    redis_away: bool
 
 
 class _Lately:
@@ -77,13 +79,15 @@ def show_overview(
 
 def _read(hours: int) -> Overview:
     step_s, steps = STEPS[hours]
+    lease_s = settings().lease_seconds
     with session() as opened:
-        running = vitals.running(opened)
+        running = vitals.running(opened, lease_s)
         depths = vitals.depths(opened, settings().owner_window, queues=QUEUES)
-        found = board(opened, step_s, steps)
+        found = board(opened, step_s, steps, lease_s)
     return Overview(
         found, depths, {each.queue: each.workers for each in running}, sum(each.overdue for each in running),
         max((each.unsent_s or 0 for each in depths), default=0), sum(each.cancelling for each in running),
+        redis_now() == "away",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ ADDRESSES = {name: f"/pages/{name}?{hashlib.sha256(content).hexdigest()[:12]}" f
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/pages/{name}")
+@router.api_route("/pages/{name}", methods=["GET", "HEAD"])
 async def read_static(name: str) -> Response:
     """Open to all: the page that asks for a token has a style, too."""
     if name not in _FILES:

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup, escape
+
 from broker import words
 from broker.queues import PRIORITIES
 from db.prefix import PREFIX
-from db.read import JobRow
+from db.read import JobDetail, JobRow
 from db.settings import redact
 
 STATES = {
@@ -53,6 +55,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def reason(job: JobDetail) -> str:
+    """Why a job that has ended did not succeed, without secrets."""
+    return redact(str((job.error or {}).get("message") or "it was cancelled")).strip()
+
+
 def readable(value: Any) -> str:
     """JSON over several lines."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
@@ -64,6 +71,15 @@ def query(**given: Any) -> str:
     return f"?{urlencode(kept)}" if kept else ""
 
 
+def prose(message: str) -> Markup:
+    """A message as a sentence on a page: what stands between backticks is code."""
+    words_and_code = (message[:1].upper() + message[1:]).split("`")
+    if len(words_and_code) % 2 == 0:  # one backtick without its other
+        return escape(message)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(each) if place % 2 else each for place, each in enumerate(words_and_code))
+
+
 def _progress(progress: dict[str, Any] | None) -> str:
     if not progress:
         return ""
@@ -73,6 +89,6 @@ def _progress(progress: dict[str, Any] | None) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "span": span, "since": since, "moment": moment, "took": words.took_s, "note": note, "size": size, "number": number,
-    "readable": readable, "redact": redact, "brief": lambda value: str(value)[:PREFIX],
+    "readable": readable, "prose": prose, "redact": redact, "brief": lambda value: str(value)[:PREFIX],
     "state": lambda value: STATES.get(value, value), "priority": lambda value: _PRIORITIES.get(value, str(value)),
 }  # fmt: skip

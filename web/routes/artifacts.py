@@ -29,12 +29,20 @@ router = APIRouter(prefix=API, tags=["artifacts"], dependencies=[Security(caller
 
 Digest = Annotated[str, InPath(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
 
+_HEADERS = [
+    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": said}
+    for name, said in (("Range", "`bytes=0-99`: this part of the file."), ("If-None-Match", "The `ETag` of a copy."))
+]
+
 # A page of a report may show itself, and do nothing.
 _PAGE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
+# What browsers may draw in place; all else that is no page or plain text is a download, whatever its name makes of it.
+_DRAWN = frozenset(f"image/{form}" for form in ("png", "jpeg", "gif", "webp", "bmp", "avif"))
+_READ = ("text/html", "text/plain", "text/markdown", "text/csv", "application/json")
 _FOREVER = "private, max-age=31536000, immutable"
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})|bytes=-(\d{1,18})")
 
-_FILE = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_FILE = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 _FILES: dict[int | str, dict[str, Any]] = {
     200: {**_FILE, "description": "The file."},
     206: {**_FILE, "description": "The range of it that was asked for."},
@@ -83,7 +91,10 @@ def show_artifact(digest: Digest) -> ArtifactShown:
 
 @router.head("/artifacts/{digest}/{name:path}", include_in_schema=False)
 @router.get(
-    "/artifacts/{digest}/{name:path}", response_class=FileResponse, responses={**_FILES, **documented(404, 416, 422)}
+    "/artifacts/{digest}/{name:path}",
+    response_class=FileResponse,
+    responses={**_FILES, **documented(404, 416, 422)},
+    openapi_extra={"parameters": _HEADERS},
 )
 def read_file(request: Request, digest: Digest, name: str) -> Response:
     """A file of an artifact; a `Range` header asks for a part of it."""
@@ -95,6 +106,8 @@ def read_file(request: Request, digest: Digest, name: str) -> Response:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if kind == "text/html":
         headers["Content-Security-Policy"] = _PAGE
+    if kind not in _DRAWN and kind not in _READ:
+        headers["Content-Disposition"] = "attachment"
     _check_range(request, path.stat().st_size)
     return FileResponse(path, media_type=kind, headers=headers)
 

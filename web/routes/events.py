@@ -9,6 +9,7 @@ from starlette.responses import StreamingResponse
 
 from db import read
 from db.engine import session
+from db.prefix import bounds
 from db.token import READ
 from web.problems import Problem, documented
 from web.settings import API
@@ -16,9 +17,18 @@ from web.tokens import caller
 
 router = APIRouter(prefix=API, tags=["jobs"], dependencies=[Security(caller, scopes=[READ])])
 
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["state", "progress"]},
+        "id": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 _STREAM = {
     "description": "Events `state` (with an id; the last one has `final` and the result) and `progress` (without).",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {"schema": _EVENT}},  # in OpenAPI 3.1 a stream's schema is that of one event
 }
 _OVER = {"description": "The job is final, and nothing came after that event: do not connect again."}
 
@@ -39,7 +49,8 @@ async def stream_events(
     feed = request.app.state.feed
     if feed.listeners >= (most := request.app.state.settings.web_listeners):
         raise Problem(503, f"{most} streams are open: GRISTMILL_WEB_LISTENERS", headers={"Retry-After": "5"})
-    job_id = await run_in_threadpool(_find, job)
+    first, last = bounds(job) or (None, None)
+    job_id = first if first is not None and first == last else await run_in_threadpool(_find, job)
     after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdecimal() else 0
     watched = await feed.open(job_id)
     if watched.final and watched.last <= after:

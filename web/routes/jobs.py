@@ -12,11 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from broker import canvas
 from broker.errors import InvalidParams
 from db import read
-from db.engine import session
+from db.engine import session, snapshot
 from db.state import FINAL, LIVE
 from db.token import ADMIN, READ, SUBMIT
-from web import submission, views
-from web.body import Body, parsed
+from web import body, submission, views
+from web.body import parsed
 from web.problems import Problem, documented
 from web.settings import API
 from web.submission import IdempotencyKey, Submission, Submissions, Submitted
@@ -40,10 +40,11 @@ _LIVE_ALREADY = {"description": "The same work is live, or the request came befo
     openapi_extra={"requestBody": {"$ref": "#/components/requestBodies/Submission"}},
 )
 async def submit_job(
-    request: Request, response: Response, who: Submitter, body: Body, idempotency_key: IdempotencyKey = None
+    request: Request, response: Response, who: Submitter, idempotency_key: IdempotencyKey = None
 ) -> Submitted:
     """Submit a job. It is recorded when this answers, and runs when a worker takes it."""
-    made = await submission.one(request.app.state.gather, parsed(Submission, body), who.name, idempotency_key)
+    asked = parsed(Submission, await body.read(request))
+    made = await submission.one(request.app.state.gather, asked, who.name, idempotency_key)
     response.headers["Location"] = f"{API}/jobs/{made.id}"
     if made.already_live:
         response.status_code = 200
@@ -56,9 +57,9 @@ async def submit_job(
     responses=documented(415, 422),
     openapi_extra={"requestBody": {"$ref": "#/components/requestBodies/Submissions"}},
 )
-async def submit_jobs(who: Submitter, body: Body, idempotency_key: IdempotencyKey = None) -> list[Submitted]:
+async def submit_jobs(request: Request, who: Submitter, idempotency_key: IdempotencyKey = None) -> list[Submitted]:
     """Submit many jobs in one statement: all of them or none. The answers are in their order."""
-    asked = parsed(Submissions, body).jobs
+    asked = parsed(Submissions, await body.read(request)).jobs
     return await run_in_threadpool(submission.many, asked, who.name, idempotency_key)
 
 
@@ -130,7 +131,7 @@ async def retry_job(request: Request, response: Response, who: Submitter, job: s
 
 
 def _read(job: str) -> read.JobDetail:
-    with session() as opened:
+    with snapshot() as opened:
         return read.show(opened, job)
 
 

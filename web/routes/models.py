@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Security
 
-from db import read, registry
+from db import read, switch
 from db.engine import session
 from db.read import ModelRow, NotFound
 from db.token import ADMIN, READ
@@ -53,24 +53,20 @@ def show_model(name: Name, version: Version) -> ModelVersion:
 @router.post("/models/{name}/{version}/promote", dependencies=_ADMIN, responses=documented(404, 422))
 def promote_model(name: Name, version: Version) -> ModelVersion:
     """Put a version into use, such as an older one after a bad training."""
-    with session() as opened:
-        if not registry.promote(opened, name, version):
-            raise _missing(name, version)
+    if not switch.promote(name, version):
+        raise _missing(name, version)
     return _one(name, version)
 
 
 @router.post("/models/{name}/rollback", dependencies=_ADMIN, responses=documented(404, 409, 422))
 def rollback_model(name: Name) -> ModelVersion:
     """Put the version back into use that was so before the present one."""
-    with session() as opened:
-        now = registry.current(opened, name)
-        if now is None:
-            raise NotFound(f"no version of {name!r} is in use")
-        before = registry.rollback(opened, name)
-        if before is None:
-            raise Problem(409, f"nothing was in use before {name!r} version {now.version}")
-        version = before.version
-    return _one(name, version)
+    switched = switch.rollback(name)
+    if switched.was is None:
+        raise NotFound(f"no version of {name!r} is in use")
+    if switched.now is None:
+        raise Problem(409, f"nothing was in use before {name!r} version {switched.was}")
+    return _one(name, switched.now)
 
 
 def _one(name: str, version: int) -> ModelVersion:

@@ -25,8 +25,8 @@ from db.watch import Outcome
 from jobs.classify import serve
 from jobs.classify.tasks import ANSWERS, TEXT_CHARACTERS
 from jobs.classify.tasks import predict as predict_job
-from web import problems
-from web.body import Body, parsed
+from web import body, problems
+from web.body import parsed
 from web.problems import Problem
 from web.settings import Settings
 from web.tokens import Caller, caller
@@ -91,9 +91,10 @@ class Chosen:
             with session() as opened:
                 there = serve.in_use(opened)
             if len(there) != 1:
-                many = f"several classifiers are in use ({', '.join(there[:5])})"
-                said = many if there else "no classifier is in use: train one"
-                raise Problem(503, f"{said}: name one in GRISTMILL_PREDICT_MODEL, or in the request as model")
+                remedy = "name one as model in the request, or in GRISTMILL_PREDICT_MODEL"
+                several = f"several classifiers are in use ({', '.join(there[:5])}): {remedy}"
+                none = "no classifier is in use: train one, or name one of the registry as model in the request"
+                raise Problem(503, several if there else none)
             self._found, self._until = there[0], time.monotonic() + _KNOWN_S
         return self._found
 
@@ -106,10 +107,10 @@ class Chosen:
         "requestBody": {"required": True, "content": {"application/json": {"schema": Question.model_json_schema()}}}
     },
 )
-async def predict(request: Request, body: Body, who: Annotated[Caller, Security(caller, scopes=[SUBMIT])]) -> Response:
+async def predict(request: Request, who: Annotated[Caller, Security(caller, scopes=[SUBMIT])]) -> Response:
     """Say which class a text is of: {"text", "pred_class", "status"}. Of several texts it is a list of these, each with
     a status of its own."""
-    asked = parsed(Question, body)
+    asked = parsed(Question, await body.read(request))
     one = asked.text if isinstance(asked.text, str) else None
     texts = [one] if one is not None else list(asked.texts or asked.text or ())
     try:

@@ -1,4 +1,4 @@
-"""What a user is recommended, with the cache's verdict: it was fresh, was computed anew, or is being computed."""
+"""What a user is recommended, with the cache's verdict: fresh, computed anew, being computed, or popular."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -31,15 +31,16 @@ class Item(BaseModel):
 
 
 class Recommendations(BaseModel):
-    """The list, best first. `queued`: there is none yet, the job computes it: ask again, or wait for the job."""
+    """The list, best first. `queued`: there is none yet, the job computes it: ask again, or wait for the job.
+    `popular`: nothing is known of the user, or no model is in use (`reason`): what is popular now, from no cache."""
 
     username: str
-    verdict: Literal["fresh", "recomputed", "queued"]
+    verdict: Literal["fresh", "recomputed", "queued", "popular"]
     job: UUID | None = None
     basis: Literal["model", "popular"] | None = Field(default=None, description="popular: nothing is known of him.")
     reason: str | None = None
     model_version: int | None = None
-    cached_at: datetime | None = None
+    cached_at: datetime | None = Field(default=None, description="null: it is from no cache.")
     items: list[Item] = []
 
 
@@ -83,7 +84,9 @@ def _shown(found: Cached, verdict: Literal["fresh", "recomputed"], why: bool) ->
         )
         for item, score in found.items
     ]
+    popular = found.basis == cache.POPULAR
     return Recommendations(
-        username=found.username, verdict=verdict, basis=found.basis, reason=found.reason or None,
-        model_version=found.model_version, cached_at=found.cached_at, items=items,
+        username=found.username, verdict=cache.POPULAR if popular else verdict, basis=found.basis,
+        reason=found.reason or None, model_version=found.model_version,
+        cached_at=None if popular else found.cached_at, items=items,
     )  # fmt: skip

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.edit import EditRun
+    from db.gallery import RunRow
 
 commands = typer.Typer()
 edit = typer.Typer(no_args_is_help=True)
@@ -47,11 +48,11 @@ def sample(
 @edit.command()
 def runs(limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the newest.")] = 20) -> None:
     """List the runs, the newest first."""
-    from db import edit as rows
+    from db import gallery
     from db.engine import session
 
     with session() as opened:
-        found = [_facts(opened, run) for run in rows.runs(opened, limit)]
+        found = [_facts(row) for row in gallery.listed(opened, limit)]
     lines = [
         [
             each["id"][:PREFIX], each["name"], each["job_state"] or "", f"{each['pairs']:,}", f"{each['scored']:,}",
@@ -69,11 +70,12 @@ def show_run(run: Run) -> None:
     from rich.console import Console
 
     from db import edit as rows
+    from db import gallery
     from db.engine import session
 
     with session() as opened:
         found = _find(opened, run)
-        facts = _facts(opened, found)
+        facts = _facts(gallery.one(opened, found.id))
         categories = rows.counts(opened, found.id)
     job_id, report = str(found.job_id or "")[:PREFIX], found.report
 
@@ -130,29 +132,10 @@ def _find(opened: "Session", named: str) -> "EditRun":
     return found
 
 
-def _facts(opened: "Session", run: "EditRun") -> dict[str, Any]:
-    from db import edit as rows
-    from db.job import Job
-
-    categories = rows.counts(opened, run.id).values()
-    job = opened.get(Job, run.job_id) if run.job_id else None
-    scored, failed = sum(each["scored"] for each in categories), sum(each["failed"] for each in categories)
-    total = sum(each["mean"] * each["scored"] for each in categories if each["scored"])
-    return {
-        "id": str(run.id),
-        "name": run.name,
-        "editor": run.editor.get("name") or run.editor.get("class"),
-        "scorer": run.scorer.get("name") or run.scorer.get("class"),
-        "created_at": run.created_at,
-        "finished_at": run.finished_at,
-        "job": None if run.job_id is None else str(run.job_id),
-        "job_state": job and job.state,
-        "pairs": sum(each["pairs"] for each in categories),
-        "done": scored + failed,
-        "scored": scored,
-        "failed": failed,
-        "mean": total / scored if scored else None,
-    }
+def _facts(row: "RunRow") -> dict[str, Any]:
+    names = ("editor", "scorer", "created_at", "finished_at", "job_state", "pairs", "done", "scored", "failed", "mean")
+    told = {name: getattr(row, name) for name in names}
+    return {"id": str(row.id), "name": row.name, "job": None if row.job_id is None else str(row.job_id), **told}
 
 
 def _number(value: float | None) -> str:

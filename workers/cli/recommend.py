@@ -34,6 +34,12 @@ Genre = Annotated[
 WithoutGenre = Annotated[
     list[str] | None, typer.Option("--without-genre", rich_help_panel=_POLICY, help="None of this. May be repeated.")
 ]
+Tag = Annotated[
+    list[str] | None, typer.Option("--tag", rich_help_panel=_POLICY, help="Only with this, or another so given.")
+]
+WithoutTag = Annotated[
+    list[str] | None, typer.Option("--without-tag", rich_help_panel=_POLICY, help="None with this. May be repeated.")
+]
 From = Annotated[int | None, typer.Option("--from", metavar="YEAR", rich_help_panel=_POLICY, help="No older items.")]
 To = Annotated[int | None, typer.Option("--to", metavar="YEAR", rich_help_panel=_POLICY, help="No newer items.")]
 Adult = Annotated[bool | None, typer.Option("--adult", rich_help_panel=_POLICY, help="Items marked as adult, too.")]
@@ -51,6 +57,8 @@ def recommend(
     calibration: Calibration = None,
     genre: Genre = None,
     without_genre: WithoutGenre = None,
+    tag: Tag = None,
+    without_tag: WithoutTag = None,
     from_: From = None,
     to: To = None,
     adult: Adult = None,
@@ -63,7 +71,7 @@ def recommend(
     from workers.cli.views.recommend import listed
 
     _check(top_k)
-    asked = _policy(diversity, novelty, calibration, genre, without_genre, from_, to, adult)
+    asked = _policy(diversity, novelty, calibration, genre, without_genre, tag, without_tag, from_, to, adult)
     if asked and force:
         raise InvalidParams("--force with a policy: such a list is never cached, leave one of the two")
     answer = _by_policy(user, top_k, asked) if asked else _cached(user, top_k, force, why)
@@ -84,6 +92,8 @@ def similar(
     novelty: Novelty = None,
     genre: Genre = None,
     without_genre: WithoutGenre = None,
+    tag: Tag = None,
+    without_tag: WithoutTag = None,
     from_: From = None,
     to: To = None,
     adult: Adult = None,
@@ -93,7 +103,7 @@ def similar(
     from workers.cli.views.recommend import listed
 
     _check(top_k)
-    asked = _policy(diversity, novelty, None, genre, without_genre, from_, to, adult)
+    asked = _policy(diversity, novelty, None, genre, without_genre, tag, without_tag, from_, to, adult)
     found = _run(job, {"item_id": _named(item), "top_k": top_k, **asked})
     lines = [each | {"shares": ", ".join(one["value"] for one in each["shared"])} for each in found["items"]]
     note(f"like {found['title']}:")
@@ -145,7 +155,8 @@ def _check(top_k: int) -> None:
 
 def _policy(
     diversity: float | None, novelty: float | None, calibration: float | None, genres: list[str] | None,
-    without_genres: list[str] | None, year_from: int | None, year_to: int | None, adult: bool | None,
+    without_genres: list[str] | None, tags: list[str] | None, without_tags: list[str] | None,
+    year_from: int | None, year_to: int | None, adult: bool | None,
 ) -> dict[str, Any]:  # fmt: skip
     """What of a policy was given. Raises InvalidParams for what is none."""
     from broker.params import parse
@@ -153,7 +164,8 @@ def _policy(
 
     given = {
         "diversity": diversity, "novelty": novelty, "calibration": calibration, "genres": genres or None,
-        "without_genres": without_genres or None, "year_from": year_from, "year_to": year_to, "adult": adult,
+        "without_genres": without_genres or None, "tags": tags or None, "without_tags": without_tags or None,
+        "year_from": year_from, "year_to": year_to, "adult": adult,
     }  # fmt: skip
     asked = {name: value for name, value in given.items() if value is not None}
     parse("policy", Policy, (), asked)
@@ -163,12 +175,12 @@ def _policy(
 def _by_policy(user: str, top_k: int, asked: dict[str, Any]) -> dict[str, Any]:
     from broker.errors import InvalidParams
     from jobs.recommend.params import Policy
-    from jobs.recommend.policy.filters import UnknownGenre
+    from jobs.recommend.policy.filters import UnknownLabel
     from jobs.recommend.serve import rank
 
     try:
         return rank(user, Policy.model_validate(asked), top_k, wait=_finish)
-    except UnknownGenre as error:
+    except UnknownLabel as error:
         raise InvalidParams(str(error)) from None
 
 

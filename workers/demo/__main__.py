@@ -13,8 +13,8 @@ from broker.errors import GristmillError
 from db.settings import SettingsError, settings
 from workers import up
 from workers.demo import classify, edit, recommend
-from workers.process import FLOWER_PORT
 
+PAGES = {"Web:": "web", "Flower:": "flower"}
 STORIES = {"recommend": recommend.story, "classify": classify.story, "edit": edit.story}
 
 
@@ -37,15 +37,19 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    out.print(farewell(stopped), soft_wrap=True)
+    out.print(farewell(stopped, chosen(given.only)), soft_wrap=True)
     return 0
 
 
 def tell(out: Console, only: str | None) -> None:
     """One story, or all."""
-    for name, story in STORIES.items():
-        if only in (None, name):
-            story(out)
+    for name in chosen(only):
+        STORIES[name](out)
+
+
+def chosen(only: str | None) -> list[str]:
+    """The names of the stories that are told."""
+    return [only] if only else list(STORIES)
 
 
 def with_processes(work: Callable[[], None], keep: bool, say: Callable[[str], None]) -> bool:
@@ -67,21 +71,21 @@ def with_processes(work: Callable[[], None], keep: bool, say: Callable[[str], No
     return False
 
 
-def farewell(stopped: bool) -> str:
-    """Where to look next."""
-    address = address_file(settings().home, "flower")
-    flower = address.read_text() if address.exists() else f"http://127.0.0.1:{FLOWER_PORT}"
-    lines = [
-        f"Flower:  {flower}",
-        f"Try:     .venv/bin/gristmill recommend {recommend.USER}",
-        "         .venv/bin/gristmill jobs --limit 5        .venv/bin/gristmill cache stats",
-        "         .venv/bin/gristmill models                .venv/bin/gristmill doctor",
-        f"         .venv/bin/gristmill submit classify.predict --model {classify.SERVED} --text TEXT --wait",
-        "Stop:    .venv/bin/gristmill down",
-    ]
-    if stopped:
-        lines.insert(0, f"all is stopped; the rows stay in {settings().home}. `bin/demo --keep` leaves it running:")
-    return "\n".join(lines)
+def farewell(stopped: bool, told: list[str]) -> str:
+    """Where to look next: what listens, and what the stories that were told have left."""
+    home, gristmill = settings().home, ".venv/bin/gristmill"
+    commands = []
+    if "recommend" in told:
+        commands += [f"{gristmill} recommend {recommend.USER}", f"{gristmill} cache stats"]
+    if "classify" in told:
+        commands.append(f"{gristmill} submit classify.predict --model {classify.SERVED} --text TEXT --wait")
+    commands += [f"{gristmill} jobs --limit 5", f"{gristmill} models", f"{gristmill} doctor"]
+    lines = [f"all is stopped; the rows stay in {home}. `bin/demo --keep` leaves it running:"] if stopped else []
+    for title, name in PAGES.items():
+        if (file := address_file(home, name)).exists():  # it may listen on another port than its own, or be left out
+            lines.append(f"{title:9}{file.read_text()}")
+    lines += [f"{'' if turn else 'Try:':9}{each}" for turn, each in enumerate(commands)]
+    return "\n".join([*lines, f"{'Stop:':9}{gristmill} down"])
 
 
 if __name__ == "__main__":

@@ -31,6 +31,16 @@ class Ease(ItemToItem):
     def fit(cls, train: Histories, ridge: float = 100.0) -> Ease:
         return cls(_solved(train.matrix(), ridge))
 
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], items: int) -> Ease:
+        if "half_life" in tensors:
+            raise ValueError("these are weights of recent-ease, which count newer items more: fit anew")
+        return cls(_weights(tensors, items))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """weights (items, items) float32."""
+        return {"weights": torch.from_numpy(self.weights)}
+
 
 class RecentEase(ItemToItem):
     kind = "recent-ease"
@@ -44,14 +54,18 @@ class RecentEase(ItemToItem):
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], items: int) -> RecentEase:
-        if tensors["weights"].shape != (items, items):
-            raise ValueError(f"weights of {len(tensors['weights'])} items, but the vocabulary has {items}: fit anew")
-        return cls(tensors["weights"].numpy(), float(tensors["half_life"]))
+        return cls(_weights(tensors, items), float(tensors["half_life"]))
 
     def tensors(self) -> dict[str, Tensor]:
         """weights (items, items) and half_life (): float32 and float64."""
         half_life = torch.tensor(self.half_life, dtype=torch.float64)
         return {"weights": torch.from_numpy(self.weights), "half_life": half_life}
+
+
+def _weights(tensors: Mapping[str, Tensor], items: int) -> np.ndarray[Any, Any]:
+    if tensors["weights"].shape != (items, items):
+        raise ValueError(f"weights of {len(tensors['weights'])} items, but the vocabulary has {items}: fit anew")
+    return tensors["weights"].numpy()
 
 
 def _solved(met: csr_matrix, ridge: float) -> np.ndarray[Any, Any]:

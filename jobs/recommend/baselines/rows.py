@@ -59,24 +59,31 @@ class ItemToItem:
         return torch.device("cpu")
 
     def scores(self, histories: Sequence[Array]) -> Tensor:
+        # both go row by row, so no user's scores depend on who else is in the batch
+        if (dense := self._dense) is None:
+            return torch.from_numpy(np.ascontiguousarray(self.sparse(histories).toarray()))
+        starts, met, values = self._weighted(histories)
+        bags = torch.from_numpy(starts[:-1])
+        return F.embedding_bag(
+            torch.from_numpy(met), dense, bags, mode="sum", per_sample_weights=torch.from_numpy(values)
+        )
+
+    def sparse(self, histories: Sequence[Array]) -> csr_matrix:
+        """The same scores (B, items), without the zeros; of sparse weights."""
+        starts, met, values = self._weighted(histories)
+        rows: csr_matrix = csr_matrix((values, met, starts), shape=(len(histories), self.items)) @ self.weights
+        return rows
+
+    def _weighted(self, histories: Sequence[Array]) -> tuple[Array, Array, Array]:
+        """Where each history begins (B + 1,), and of all of them items and weights (events,)."""
         if self.half_life is not None:  # what is older weighs less than a thousandth of the newest
             reach = math.ceil(10 * self.half_life)
             histories = [history[-reach:] for history in histories]
         starts = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
         met = np.concatenate(histories)
-        values = (
-            np.ones(starts[-1], dtype=np.float32)
-            if self.half_life is None
-            else fading(ages(starts), self.half_life)
-        )  # fmt: skip
-        # both go row by row, so no user's scores depend on who else is in the batch
-        if (dense := self._dense) is not None:
-            bags = torch.from_numpy(starts[:-1])
-            return F.embedding_bag(
-                torch.from_numpy(met), dense, bags, mode="sum", per_sample_weights=torch.from_numpy(values)
-            )
-        rows = csr_matrix((values, met, starts), shape=(len(histories), self.items))
-        return torch.from_numpy(np.ascontiguousarray((rows @ self.weights).toarray()))
+        if self.half_life is None:
+            return starts, met, np.ones(starts[-1], dtype=np.float32)
+        return starts, met, fading(ages(starts), self.half_life)
 
     @cached_property
     def _dense(self) -> Tensor | None:

@@ -1,17 +1,17 @@
-"""Which items a policy allows: genres, years and the adult mark; plain Python, also where there is no numpy."""
+"""Which items a policy allows: genres, tags, years and the adult mark; plain Python, also where there is no numpy."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from jobs.recommend.features import Facts
 from jobs.recommend.params import Policy
 
-_LISTED = 40  # genres that an error names; some catalogues have hundreds
+_LISTED = 40  # names that an error lists; some catalogues have hundreds
 
 
-class UnknownGenre(ValueError):
-    """A genre that no item of the catalogue has. The message lists those that there are."""
+class UnknownLabel(ValueError):
+    """A genre or a tag that no item of the catalogue has. The message lists those that there are."""
 
 
 class Filter:
@@ -19,8 +19,8 @@ class Filter:
     of years."""
 
     def __init__(self, policy: Policy) -> None:
-        self.wanted = {_plain(each) for each in policy.genres} if policy.genres is not None else None
-        self.unwanted = {_plain(each) for each in policy.without_genres or ()}
+        self.genres = _Labels(policy.genres, policy.without_genres)
+        self.tags = _Labels(policy.tags, policy.without_tags)
         self.first, self.last, self.adult = policy.year_from, policy.year_to, policy.adult
 
     def __call__(self, item: Facts) -> bool:
@@ -31,28 +31,42 @@ class Filter:
                 return False
             if (self.first is not None and item.year < self.first) or (self.last is not None and item.year > self.last):
                 return False
-        if self.wanted is None and not self.unwanted:
+        return self.genres.allow(item.genres) and self.tags.allow(item.tags)
+
+
+class _Labels:
+    """One of the wanted, if any are named, and none of the unwanted."""
+
+    def __init__(self, wanted: Iterable[str] | None, unwanted: Iterable[str] | None) -> None:
+        self._wanted = {_plain(each) for each in wanted} if wanted is not None else None
+        self._unwanted = {_plain(each) for each in unwanted or ()}
+
+    def allow(self, labels: Iterable[str]) -> bool:
+        if self._wanted is None and not self._unwanted:
             return True
-        own = {_plain(each) for each in item.genres}
-        return (self.wanted is None or bool(own & self.wanted)) and not own & self.unwanted
+        own = {_plain(each) for each in labels}
+        return (self._wanted is None or bool(own & self._wanted)) and not own & self._unwanted
 
 
-def unknown_genres(policy: Policy, known: Iterable[str]) -> list[str]:
-    """The names of the policy's that are none of these, whatever their case."""
-    asked = [*(policy.genres or ()), *(policy.without_genres or ())]
-    there = {_plain(each) for each in known} if asked else set()
-    return [name for name in asked if _plain(name) not in there]
+def unknown_labels(policy: Policy, genres: Iterable[str], tags: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """("genre" or "tag", name) of the policy's names that are none of these, whatever their case."""
+    for kind, asked, known in (
+        ("genre", [*(policy.genres or ()), *(policy.without_genres or ())], genres),
+        ("tag", [*(policy.tags or ()), *(policy.without_tags or ())], tags),
+    ):
+        there = {_plain(each) for each in known} if asked else set()
+        yield from ((kind, name) for name in asked if _plain(name) not in there)
 
 
-def check_genres(policy: Policy, known: Collection[str]) -> None:
-    """Raises UnknownGenre for the first name of the policy's that is none of these."""
-    if not (unknown := unknown_genres(policy, known)):
-        return
-    if not known:
-        raise UnknownGenre(f"genre {unknown[0]!r}: the catalogue has no genres: import one that has")
-    named = sorted({_plain(each): each for each in known}.values(), key=str.casefold)
-    more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
-    raise UnknownGenre(f"unknown genre {unknown[0]!r}: there are {', '.join(named[:_LISTED])}{more}")
+def check_labels(policy: Policy, genres: Collection[str], tags: Collection[str]) -> None:
+    """Raises UnknownLabel for the first name of the policy's that is none of these."""
+    for kind, name in unknown_labels(policy, genres, tags):
+        known = genres if kind == "genre" else tags
+        if not known:
+            raise UnknownLabel(f"{kind} {name!r}: the catalogue has no {kind}s: import one that has")
+        named = sorted({_plain(each): each for each in known}.values(), key=str.casefold)
+        more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+        raise UnknownLabel(f"unknown {kind} {name!r}: there are {', '.join(named[:_LISTED])}{more}")
 
 
 def _plain(name: str) -> str:

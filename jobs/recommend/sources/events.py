@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.recommend.histories import Histories
+from jobs.recommend.histories import Floats, Histories
 from jobs.training.tables import DataError
 
-Floats = NDArray[np.float64]
 # Numbers of more than 1973 in milliseconds, or of the year 5138 in seconds: they are milliseconds, or finer.
 _NOT_SECONDS = 1e11
 
@@ -39,10 +38,8 @@ class Columns:
         return [self.user, self.item, self.time, *([self.rating] if self.rating else [])]
 
 
-def histories(
-    table: pa.Table, name: str, columns: Columns, min_rating: float | None = None
-) -> tuple[Histories, Floats]:
-    """Each user's items, and when: (events,) in seconds since 1970. Rows are counted from 1. Raises DataError."""
+def histories(table: pa.Table, name: str, columns: Columns, min_rating: float | None = None) -> Histories:
+    """Each user's items, and when. Rows are counted from 1. Raises DataError."""
     if min_rating is not None and not columns.rating:
         raise DataError(f"min_rating {min_rating} needs a rating column: name it in the parameters")
     if table.num_rows == 0:
@@ -63,8 +60,8 @@ def histories(
     del order
     first = _first(user.astype(np.int64) * len(items) + item)
     starts = np.searchsorted(user[first], np.arange(len(users) + 1))
-    found = Histories(users, items, item[first].astype(np.int64), starts.astype(np.int64))
-    return found, _seconds(times[first], table[columns.time].type)
+    seconds = _seconds(times[first], table[columns.time].type)
+    return Histories(users, items, item[first].astype(np.int64), starts.astype(np.int64), seconds)
 
 
 def _first(keys: NDArray[np.int64]) -> NDArray[np.int64]:

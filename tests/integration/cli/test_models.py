@@ -40,7 +40,7 @@ def test_rolling_back_goes_to_the_version_that_was_in_use_before(gristmill: Gris
 
     back = gristmill("models", "rollback", "news")
 
-    assert back.out == "news version 1 is in use again, no more 3\n"
+    assert back.out == "news: version 1 is in use again instead of 3\n"
     with session() as opened:
         assert (now := registry.current(opened, "news")) is not None
         assert now.version == 1

@@ -1,11 +1,15 @@
 """The connections to Postgres: one that is not answered is given up."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import db.engine
-from db.engine import autocommit, session
+from db import read
+from db.engine import autocommit, bare_cursor, session, snapshot
+from tests.jobs import add
 
 pytestmark = pytest.mark.usefixtures("services")
 
@@ -33,8 +37,37 @@ def test_a_refused_statement_leaves_its_connection_in_use() -> None:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar() == before
 
 
+def test_a_bare_cursor_raises_the_errors_of_sqlalchemy_and_a_lost_connection_is_not_given_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ProgrammingError, match="nothing_so_named"), bare_cursor() as cursor:
+        cursor.execute("SELECT * FROM nothing_so_named")
+    monkeypatch.setattr(db.engine, "ANSWER_S", 0.2)
+    with pytest.raises(OperationalError, match=r"has not answered for 0\.2 s"), bare_cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(2), 'late'")
+
+    with bare_cursor() as cursor:
+        assert cursor.execute("SELECT 'next'").fetchone() == ("next",)
+
+
 def test_a_callers_own_transaction_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db.engine, "ANSWER_S", 0.2)
 
     with session() as transaction:
         assert transaction.execute(text("SELECT pg_sleep(0.5), 'done'")).one()[1] == "done"
+
+
+def test_a_snapshot_sees_one_moment_in_all_its_statements(clean_db: Path) -> None:
+    made = add.submit(x=1).id
+
+    with snapshot() as seen:
+        before = read.show(seen, made)
+        with session() as opened:
+            opened.execute(text("UPDATE job SET state = 'REVOKED', finished_at = now() WHERE id = :id"), {"id": made})
+        again = read.show(seen, made)
+    with session() as opened:
+        after = read.show(opened, made)
+
+    assert again == before
+    assert (before.state, after.state) == ("PENDING", "REVOKED")
+    assert len(after.history) == len(before.history) + 1

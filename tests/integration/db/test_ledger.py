@@ -173,6 +173,23 @@ def test_renewing_does_not_wait_for_a_job_whose_row_is_held(on: Connection) -> N
     assert list(renewed) == [other.id]
 
 
+def test_a_job_is_taken_from_a_worker_when_it_is_deleted_waits_or_is_another_s_and_not_when_it_ended_well(
+    on: Connection,
+) -> None:
+    held, ended, failed, waiting = (claimed(on) for _ in range(4))
+    other = claimed(on, worker="another")
+    ledger.succeed(on, ended.id, 1, None)
+    ledger.fail(on, failed.id, 1, ERROR, permanent=True)
+    ledger.hand_over(on, waiting.id, 1)
+    deleted, soon_claimed = uuid4(), new()
+    ledger.submit(on, [soon_claimed])
+    asked = [held.id, ended.id, failed.id, waiting.id, other.id, deleted, soon_claimed.id]
+
+    taken = ledger.taken(on, asked, "w")
+
+    assert taken == {failed.id, waiting.id, other.id, deleted}
+
+
 def test_cancelling_a_parent_that_is_just_fanning_out_takes_its_children_with_it(on: Connection) -> None:
     parent, group = claimed(on), uuid4()
     child = new(group_id=group, group_index=0)

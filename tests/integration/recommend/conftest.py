@@ -1,5 +1,7 @@
 """A small data set, imported, and a quick model trained on it."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,11 @@ import numpy as np
 import pytest
 
 from broker.cache import redis_client
+from db.interactions import HALF_LIFE
+from jobs.recommend.sources.settings import settings
 from jobs.recommend.tasks import import_data, train
 from tests import rows
+from tests.anilist import AniList, entry, medium, serving
 from tests.integration.recommend.running import run
 
 USERS, ITEMS = 30, 40
@@ -58,3 +63,28 @@ def trained(request: pytest.FixtureRequest, clean_db: Path, once_trained: dict[s
         redis_client.cache_clear()
         assert rows.restore("trained")
     return dict(once_trained)
+
+
+@pytest.fixture
+def server(clean_db: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AniList]:
+    """AniList, as the workers of this test find it."""
+    state = AniList(
+        lists={
+            "spike": [entry(n, completed=(2020, n, 1)) for n in (3, 1, 2)] + [entry(4, "PLANNING")],
+            "faye": [entry(2, completed=(2021, 1, 1)), entry(9, "CURRENT", mal=None)],
+            "jet": [entry(3, "CURRENT", updated=time.time() - HALF_LIFE.total_seconds())],
+            "ed": [],
+        },
+        private={"shy"},
+        media={n: medium(n) for n in (1, 2, 3, 4)},  # 9 was deleted
+        largest_chunk=2,
+        largest_page=2,
+    )
+    redis_client.cache_clear()
+    with serving(state):
+        monkeypatch.setenv("GRISTMILL_ANILIST_URL", state.url)
+        monkeypatch.setenv("GRISTMILL_ANILIST_PER_MINUTE", "600000")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        settings.cache_clear()
+        yield state
+    settings.cache_clear()

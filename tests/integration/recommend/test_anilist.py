@@ -1,7 +1,6 @@
 """Importing users of AniList: rows, what is known, the cache that all workers share, and attempts that go on."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +12,13 @@ from broker.errors import JobError
 from broker.pace import Pace
 from db import source_page
 from db.engine import autocommit, session
-from db.interactions import HALF_LIFE
 from db.job import Job as Row
 from db.recommend import CatalogueItem, UserProfile
 from jobs.recommend.sources.anilist.client import Unreachable
-from jobs.recommend.sources.settings import settings
 from jobs.recommend.tasks import import_anilist
 from jobs.upkeep.tasks import clean_cache
-from tests.anilist import AniList, entry, medium, serving
+from tests.anilist import AniList, medium
 from tests.integration.recommend.running import claim, drain, once, run
-
-
-@pytest.fixture
-def server(clean_db: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AniList]:
-    state = AniList(
-        lists={
-            "spike": [entry(n, completed=(2020, n, 1)) for n in (3, 1, 2)] + [entry(4, "PLANNING")],
-            "faye": [entry(2, completed=(2021, 1, 1)), entry(9, "CURRENT", mal=None)],
-            "jet": [entry(3, "CURRENT", updated=time.time() - HALF_LIFE.total_seconds())],
-            "ed": [],
-        },
-        private={"shy"},
-        media={n: medium(n) for n in (1, 2, 3, 4)},  # 9 was deleted
-        largest_chunk=2,
-        largest_page=2,
-    )
-    redis_client.cache_clear()
-    with serving(state):
-        monkeypatch.setenv("GRISTMILL_ANILIST_URL", state.url)
-        monkeypatch.setenv("GRISTMILL_ANILIST_PER_MINUTE", "600000")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        settings.cache_clear()
-        yield state
-    settings.cache_clear()
 
 
 def test_histories_items_and_who_could_not_be_imported(server: AniList) -> None:

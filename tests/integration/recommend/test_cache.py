@@ -126,6 +126,18 @@ def test_hits_and_misses_are_counted_for_all_and_for_each_user() -> None:
     assert counted == 3
 
 
+def test_a_list_in_redis_that_is_no_longer_valid_counts_as_a_miss_alone() -> None:
+    execute("UPDATE user_profile SET profile_hash = 'another' WHERE username = 'u1'")
+    execute("DELETE FROM user_profile WHERE username = 'u2'")
+
+    assert cache.read("u1", 20) is None
+    with pytest.raises(cache.UnknownUser):
+        cache.read("u2", 20)
+
+    stats = cache.stats()
+    assert (stats["hits"], stats["misses"]) == (0, 1)
+
+
 def test_flushing_counts_each_read_once_also_after_a_killed_flush() -> None:
     cache.read("u1", 20)
     tier.redis_client().rename(tier.READS, tier.READS_TAKEN)  # as a flush that died before it wrote

@@ -12,7 +12,7 @@ from db.job import Job as Row
 from db.recommend import CatalogueItem, UserProfile
 from jobs.recommend import cache
 from jobs.recommend.params import Policy, Rank
-from jobs.recommend.policy.filters import UnknownGenre
+from jobs.recommend.policy.filters import UnknownLabel
 from jobs.recommend.serve import rank as rank_for
 from jobs.recommend.serve import recommend
 from jobs.recommend.tasks import pretrain_user, rank, score_items, similar
@@ -169,7 +169,7 @@ def test_a_visitor_is_served_what_is_popular_without_a_job(popularity: dict[str,
     assert jobs() == before
     with pytest.raises(cache.UnknownUser, match="unknown user 'nobody'"):
         recommend("nobody", strict=True)
-    with pytest.raises(UnknownGenre, match="unknown genre 'Dramma'"):
+    with pytest.raises(UnknownLabel, match="unknown genre 'Dramma'"):
         rank_for("nobody", policy(genres=["g0", "Dramma"]), 2)
 
 

@@ -16,7 +16,7 @@ from db.settings import settings
 from db.store import ArtifactStore
 from jobs.recommend import evaluate
 from jobs.recommend.artifact import load_model
-from jobs.recommend.tasks import adapt, import_data, pretrain_all, pretrain_user, train
+from jobs.recommend.tasks import adapt, import_data, pretrain_all, pretrain_user, refresh, train
 from tests.integration.recommend.conftest import ITEMS, USERS
 from tests.integration.recommend.running import claim, once, run
 
@@ -171,6 +171,8 @@ def test_bad_data_fails_for_good_in_one_line(
         (pretrain_user, {"username": "u0", "top_k": 0}, "top_k=0"),
         (pretrain_user, {"username": "nobody"}, "unknown user 'nobody': import a history"),
         (pretrain_user, {"username": "new", "item_ids": []}, "item_ids"),
+        (refresh, {"training": {"epochs": 3, "preset": "quick"}}, "training has preset='quick': give it beside train"),
+        (refresh, {"training": {"promote": False}}, "training has promote=False: the loop puts the new model"),
     ],
 )
 def test_bad_parameters_are_refused_and_nothing_is_recorded(

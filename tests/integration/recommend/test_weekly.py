@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select, text
 
 from db import interactions, registry
+from db import recommend as rows
 from db.artifact import Model
 from db.engine import session
 from db.job import Job as Row
@@ -16,6 +17,7 @@ from db.settings import settings
 from db.store import ArtifactStore
 from jobs.recommend import cache, evaluate, weekly
 from jobs.recommend.tasks import pretrain_all, pretrain_user, refresh
+from tests.anilist import AniList
 from tests.integration.recommend.conftest import USERS
 from tests.integration.recommend.running import claim, drain, once, run
 from workers.cli.models import rollback
@@ -97,25 +99,32 @@ def test_the_old_version_serves_until_all_lists_are_there_and_a_kill_at_the_chan
     assert (result["update"], result["model_version"]) == ("incremental", 1)
 
 
-def test_a_worse_model_stays_out_and_the_lists_in_use_are_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worse_model_stays_out_and_the_lists_in_use_are_brought_up_to_date_those_of_anilists_users_too(
+    server: AniList, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(evaluate, "compare", lambda _one, _other: evaluate.Difference(-0.2, -0.3, -0.1))
     run(pretrain_all, top_k=10)
     with session() as opened:
         interactions.append(opened, [("u1", "i39"), ("u1", "i38"), ("u2", "i0"), ("u2", "i39"), ("new", "i1")])
         opened.execute(text("UPDATE recommendation_cache SET cached_at = now() - interval '7 days'"))
 
-    result = run(refresh, **QUICK)
+    monkeypatch.setattr(rows, "ROWS", 7)  # so that they are renewed in several transactions
+
+    result = run(refresh, anilist={"usernames": ["spike", "shy"]}, **QUICK)
 
     assert result["promoted"] is None
     assert "version 1 in use ranks better on this validation" in result["decision"]
     assert versions() == [(1, True), (2, False)]
     made = result["pretrain"]
     assert (made["incremental"], made["rebuilt"], made["cached"]) == (2, 1, USERS - 2)
-    assert lists() == {1: USERS + 1}
+    assert (made["popular"], lists()) == (1, {1: USERS + 2})  # of what AniList's user saw the model knows nothing
     with session() as opened:
         oldest = opened.execute(text("SELECT now() - min(cached_at) < interval '1 hour' FROM recommendation_cache"))
         assert oldest.scalar()  # those that were fresh serve for another week
-    assert "not taken into use" in report(result)[0]
+    said = report(result)[0]
+    assert "not taken into use" in said
+    assert "imported from AniList: 1 users' histories changed" in said
+    assert "not imported: the list of 'shy' is private" in said
 
 
 def test_a_version_that_came_by_hand_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +140,9 @@ def test_a_version_that_came_by_hand_meanwhile_stays(monkeypatch: pytest.MonkeyP
 
     assert result["decision"] == "version 2 is not taken into use: version 7 came meanwhile"
     assert (result["promoted"], lists()) == (None, {7: USERS})
+    said, data = report(result)
+    assert [(each["version"], each["taken"]) for each in data["versions"]] == [(2, False), (7, True)]
+    assert said.count("no, only stored") == said.count("| yes") == 1
 
 
 def test_an_increment_gives_the_list_and_the_features_of_a_rebuild() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
 from db import ledger, registry
+from db import recommend as rows
 from db.engine import autocommit, session
 from db.job import Job
 from db.recommend import CatalogueItem, UserProfile
@@ -72,7 +73,10 @@ def test_an_artifact_and_ranges_of_its_files(client: TestClient, digest: str) ->
     beyond = client.get(file, headers={"Range": "bytes=1024-"})
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, "bytes */1024")
     assert client.get(file, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
-    assert "sandbox" in client.get(f"{place}/report.html").headers["Content-Security-Policy"]
+    assert whole.headers["Content-Disposition"] == "attachment"
+    report = client.get(f"{place}/report.html").headers
+    assert "sandbox" in report["Content-Security-Policy"]
+    assert "Content-Disposition" not in report
 
 
 @pytest.mark.parametrize("name", ["none", "../manifest.json", "%2e%2e/%2e%2e/etc/passwd", "sub", "x" * 5000])
@@ -87,8 +91,25 @@ def test_a_stranger_is_recommended_what_is_popular(client: TestClient) -> None:
 
     found = client.get(f"{API}/recommendations/nobody", params={"why": True}).json()
 
-    assert (found["verdict"], found["basis"]) == ("fresh", "popular")
+    assert (found["verdict"], found["basis"], found["cached_at"]) == ("popular", "popular", None)
     assert found["items"] == [{"item": "50", "title": "Star Wars", "score": 3.0, "why": []}]
+
+
+def test_after_a_rollback_the_older_version_s_list_is_served_though_it_is_old(client: TestClient, digest: str) -> None:
+    ann = {"username": "ann", "profile_hash": "a", "features": {}}
+    with session() as opened:
+        opened.add(UserProfile(username="ann", item_ids=["50"], item_count=1, features={}, profile_hash="a"))
+        for version, over in ((1, None), (2, 1)):
+            registry.add(opened, rows.MODEL, digest, {}, {}, None, promote_over=over)
+            opened.flush()
+            rows.put_lists(opened, [ann | {"items": [[f"of {version}", 1.0]]}], model_version=version, top_k=100)
+        opened.execute(text("UPDATE recommendation_cache SET cached_at = now() - interval '99 days'"))
+    assert client.get(f"{API}/recommendations/ann", params={"wait": 0}).json()["verdict"] == "queued"
+
+    client.post(f"{API}/models/{rows.MODEL}/rollback").raise_for_status()
+
+    served = client.get(f"{API}/recommendations/ann", params={"wait": 0}).json()
+    assert (served["verdict"], served["model_version"], served["items"][0]["item"]) == ("fresh", 1, "of 1")
 
 
 def test_a_list_that_must_be_computed_is_queued_or_waited_for(client: TestClient, digest: str, door: Open) -> None:

@@ -86,6 +86,29 @@ def test_the_overview_counts_what_waits_and_what_ended(client: TestClient) -> No
     assert "w1" not in hour
 
 
+def test_a_worker_that_renews_no_lease_is_named_with_when_its_job_goes_on(client: TestClient) -> None:
+    made, well = (submit(client, params={"x": n}).json()["id"] for n in (1, 2))
+    now = datetime.now(UTC)
+    with session() as opened:
+        for job, worker, left_s in ((made, "gpu@dead", 18), (well, "cpu@well", 29)):
+            found = opened.get_one(Job, job)
+            found.state, found.worker, found.started_at, found.attempt = "STARTED", worker, now, 1
+            found.lease_until, found.progress = now + timedelta(seconds=left_s), {"done": 5, "total": 10}
+        gone = JobEvent(job_id=well, at=now - timedelta(minutes=5), from_state="STARTED", to_state="RETRY", attempt=1,
+                        worker="cpu@old")  # fmt: skip
+        opened.add(gone)
+
+    front, page, other = (client.get(path).text for path in ("/", f"/jobs/{made}", f"/jobs/{well}"))
+
+    assert re.search(r"gpu@dead has not been heard of for 1\d s", front)
+    assert '<td>2</td><td class="minor">1</td>' in front  # running, and busy workers of their queue
+    assert re.search(r"cpu@well</th><td>1</td>.*<td>now</td>", front)
+    assert re.search(r"cpu@old</th><td>0</td><td[^>]*>1</td><td>1</td><td>5 min ago, idle or gone</td>", front)
+    assert re.search(r"gpu@dead has not been heard of for 1\d s: .* when its lease ends, in 1\d s\.", page)
+    assert " left" not in page
+    assert "not been heard of" not in other
+
+
 def test_whatever_a_caller_or_a_job_wrote_is_text(client: TestClient) -> None:
     made = submit(client, "tests.echo", params={"value": HOSTILE}, owner=HOSTILE).json()["id"]
     fail(made, HOSTILE, f"Traceback: {HOSTILE}")

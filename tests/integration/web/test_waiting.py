@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,8 @@ from db import ledger
 from db.engine import autocommit
 from tests.chaos.servers import until
 from tests.jobs import nothing
+from web.app import create
+from web.settings import Settings
 
 API = "/api/v1/jobs"
 
@@ -90,3 +94,17 @@ def test_who_comes_back_is_told_what_he_missed_and_then_to_stay_away(client: Tes
     assert [each["state"] for each in missed] == ["STARTED", "SUCCESS"]
     assert (nothing_more.status_code, nothing_more.text) == (204, "")
     assert [each["id"] for each in odd] == numbers == sorted(numbers, key=int)
+
+
+def test_a_door_that_closes_ends_its_streams_and_answers_who_waits(clean_db: Path) -> None:
+    job = nothing.submit().id
+    with TestClient(create(Settings()), base_url="http://localhost:8004") as client, ThreadPoolExecutor(2) as pool:
+        stream = pool.submit(client.get, f"{API}/{job}/events")
+        call = pool.submit(client.get, f"{API}/{job}", params={"wait": 60})
+        feed = client.app.state.feed  # type: ignore[attr-defined]
+        until(lambda: feed.listeners and feed._waiting)
+
+        client.portal.call(feed.end)  # type: ignore[union-attr]
+
+        assert [each["state"] for each in events(stream.result(10).text)] == ["PENDING"]
+        assert call.result(10).json()["state"] == "PENDING"

@@ -92,8 +92,8 @@ def test_a_users_scores_do_not_depend_on_the_batch_and_are_the_callers_own(name:
     assert not torch.equal(ranker.scores(others), together_again)
 
 
-@pytest.mark.parametrize("kind", [Popularity, Transitions, RecentEase])
-def test_what_was_fitted_comes_back_from_its_tensors(kind: type[Popularity | Transitions | RecentEase]) -> None:
+@pytest.mark.parametrize("kind", [Popularity, Transitions, Ease, RecentEase])
+def test_what_was_fitted_comes_back_from_its_tensors(kind: type[Popularity | Transitions | Ease | RecentEase]) -> None:
     train = histories()
     fitted = kind.fit(train)
 

@@ -104,17 +104,18 @@ def test_counting_parts_are_fitted_anew_and_networks_are_not() -> None:
     knowing = mixed.knowing(GIVEN)
 
     assert knowing.parts["network"] is part
-    expected = Transitions.fit(GIVEN).scores(SOME)
+    expected = blend.counted(GIVEN)[0]["transitions"].scores(SOME)
     assert torch.equal(knowing.parts["transitions"].scores(SOME), expected)
     assert not torch.equal(mixed.parts["transitions"].scores(SOME), expected)
 
 
 def test_large_catalogues_do_without_ease_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blend, "EASE_ITEMS", ITEMS - 1)
+    monkeypatch.setattr(blend, "MOST_ITEMS", ITEMS - 1)
 
     parts, left_out = blend.counted(SPLIT.train)
 
     assert parts.keys() == {"transitions"}
+    assert left_out.keys() == {"ease", "recent-ease"}
     assert left_out["ease"].startswith("40 items are more than 39")
 
 
@@ -127,7 +128,7 @@ def test_a_saved_blend_loads_as_the_same_blend(tmp_path: Path) -> None:
     artifact.save_model(tmp_path, fitted, QUICK, dataset, {}, artifact.Blended(mixed, {}, {"ease": "too large"}))
     loaded = artifact.load_model(tmp_path)
 
-    ranker = getattr(loaded.ranker, "exact", loaded.ranker)
+    ranker = loaded.ranker
     assert isinstance(ranker, blend.Blend)
     assert ranker.parts["network"] is loaded.model
     torch.testing.assert_close(ranker.scores(SOME), mixed.scores(SOME).double(), atol=1e-4, rtol=1e-4)

@@ -10,7 +10,8 @@ import torch
 from jobs.recommend import artifact, batches, joint
 from jobs.recommend.data import Catalogue, Dataset
 from jobs.recommend.described import described
-from jobs.recommend.fit import METRIC, PLAIN, QUICK, train
+from jobs.recommend.evaluate import METRIC
+from jobs.recommend.fit import PLAIN, QUICK, train
 from jobs.recommend.gate import Gated, Projected
 from jobs.recommend.histories import leave_one_out
 from jobs.recommend.losses import Loss

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from jobs.recommend import augment, batches, losses
 from jobs.recommend.fit import QUICK, Recommending
-from jobs.recommend.histories import leave_one_out
+from jobs.recommend.histories import Histories, from_sequences, leave_one_out
 from jobs.recommend.losses import Loss
 from jobs.recommend.model import Recommender, Shape
 from tests.unit.recommend.synthetic import ITEMS, histories
@@ -122,6 +122,60 @@ def test_cropping_keeps_a_stretch_and_reordering_keeps_the_items() -> None:
     assert any((before != other).any() for before, other in zip(GIVEN, moved, strict=True))
 
 
+def timed(*times: float) -> Histories:
+    """One user who met items 0, 1, 2, … at these times."""
+    return replace(from_sequences([range(len(times))], [str(n) for n in range(ITEMS)]), times=np.array(times))
+
+
+def targets(given: Histories, ties: bool, ahead: int = 1) -> list[dict[int, float]]:
+    """Of each position, the items and their weights."""
+    shape = Shape("sasrec", ITEMS, dim=8, length=10)
+    windows = batches.epoch(given, shape, np.random.default_rng(6), ahead=ahead, fading=0.5, ties=ties)
+    batch = windows.batch(np.arange(1))  # of this seed the first window holds all
+    return [
+        {item: weight for item, weight in zip(items, weights, strict=True) if weight}
+        for items, weights in zip(batch.target.tolist(), batch.weight.tolist(), strict=True)
+    ]
+
+
+def test_all_that_follows_at_one_time_is_one_target() -> None:
+    given = timed(5, 7, 7, 7, 8)
+    third = pytest.approx(1 / 3)
+
+    assert targets(given, ties=True) == [{1: third, 2: third, 3: third}, {2: 0.5, 3: 0.5}, {3: 1}, {4: 1}]
+    assert targets(given, ties=True, ahead=2)[2] == {3: pytest.approx(2 / 3), 4: third}
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_without_ties_the_targets_are_those_of_the_plain_loss(ahead: int) -> None:
+    given = timed(5, 6, 7, 8, 9)
+
+    assert targets(given, ties=True, ahead=ahead) == targets(given, ties=False, ahead=ahead)
+
+
+def test_ties_are_drawn_in_a_new_order_and_all_else_stays() -> None:
+    given = timed(5, 7, 7, 7, 8, 8)
+    random = np.random.default_rng(0)
+
+    orders = {tuple(augment.tied(given, random)[0].tolist()) for _ in range(100)}
+
+    assert len(orders) == 12
+    assert all(order[0] == 0 and set(order[1:4]) == {1, 2, 3} for order in orders)
+    assert augment.tied(GIVEN, random) is GIVEN
+
+
+def test_times_stay_with_their_events_through_split_and_augmentation() -> None:
+    train = leave_one_out(timed(5, 7, 7, 9, 9, 9, 11, 12)).train
+    random = np.random.default_rng(0)
+
+    made = [augment.changed(train, random, crop=0.5, reorder=0.5) for _ in range(20)]
+
+    assert train.times is not None
+    assert train.times.tolist() == [5, 7, 7, 9, 9, 9]
+    assert all(each.times is not None and (each.times == train.times[each.flat]).all() for each in made)
+    assert len({tuple(each.flat.tolist()) for each in made}) > 5
+
+
 def test_a_curriculum_begins_with_the_shortest_histories() -> None:
     task = Recommending(leave_one_out(GIVEN), replace(QUICK, curriculum=2))
 
@@ -133,7 +187,15 @@ def test_a_curriculum_begins_with_the_shortest_histories() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"loss": "gbce"}, {"negatives": 9}, {"ahead": 2}, {"smoothing": 0.1}, {"crop": 0.5}, {"blank": 0.1}],
+    [
+        {"loss": "gbce"},
+        {"negatives": 9},
+        {"ahead": 2},
+        {"smoothing": 0.1},
+        {"crop": 0.5},
+        {"blank": 0.1},
+        {"ties": False},
+    ],
 )
 def test_a_checkpoint_of_other_options_is_not_gone_on_from(options: dict[str, Any]) -> None:
     split = leave_one_out(GIVEN)

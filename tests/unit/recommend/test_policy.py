@@ -7,7 +7,7 @@ from jobs.recommend.choose import descending
 from jobs.recommend.features import facts
 from jobs.recommend.params import Policy
 from jobs.recommend.policy.calibration import ALPHA, divergence, mix, spread_over
-from jobs.recommend.policy.filters import Filter, UnknownGenre, check_genres
+from jobs.recommend.policy.filters import Filter, UnknownLabel, check_labels
 from jobs.recommend.policy.mmr import spread
 from jobs.recommend.policy.novelty import self_information
 from jobs.recommend.policy.rerank import Pool, Weights, rerank
@@ -130,6 +130,9 @@ def test_items_come_in_the_order_of_their_scores_and_equals_in_their_own(head: i
         ({"genres": ["War", "Drama"]}, {"genres": ["drama"], "without_genres": ["WAR"]}, False),
         ({}, {"without_genres": ["War"]}, True),
         ({}, {"genres": ["War"]}, False),
+        ({"tags": ["Pirates"], "genres": ["Action"]}, {"tags": ["pirates"], "genres": ["action"]}, True),
+        ({"tags": ["Pirates"], "genres": ["Drama"]}, {"tags": ["pirates"], "genres": ["action"]}, False),
+        ({"keywords": ["Pirates", "Gore"]}, {"tags": ["pirates"], "without_tags": ["gore"]}, False),
         ({"seasonYear": 1999}, {"year_from": 1999, "year_to": 1999}, True),
         ({"start_date": "1998-07-01"}, {"year_from": 1999}, False),
         ({}, {"year_to": 1999}, False),
@@ -142,10 +145,12 @@ def test_filters_know_the_names_that_catalogues_use(features: dict, asked: dict,
     assert Filter(policy(**asked))(facts(features)) is passes
 
 
-def test_an_unknown_genre_is_one_line_that_lists_the_known_ones() -> None:
-    check_genres(policy(genres=["war"], without_genres=["DRAMA"]), ["War", "Drama"])
+def test_an_unknown_genre_or_tag_is_one_line_that_lists_the_known_ones() -> None:
+    check_labels(policy(genres=["war"], without_genres=["DRAMA"], tags=["pirates"]), ["War", "Drama"], ["Pirates"])
 
-    with pytest.raises(UnknownGenre, match=r"^unknown genre 'Dramma': there are Drama, War$"):
-        check_genres(policy(without_genres=["Dramma"]), ["War", "Drama"])
-    with pytest.raises(UnknownGenre, match="the catalogue has no genres"):
-        check_genres(policy(genres=["War"]), [])
+    with pytest.raises(UnknownLabel, match=r"^unknown genre 'Dramma': there are Drama, War$"):
+        check_labels(policy(without_genres=["Dramma"]), ["War", "Drama"], [])
+    with pytest.raises(UnknownLabel, match=r"^unknown tag 'Priates': there are Pirates$"):
+        check_labels(policy(tags=["Priates"]), [], ["Pirates"])
+    with pytest.raises(UnknownLabel, match="the catalogue has no genres"):
+        check_labels(policy(genres=["War"]), [], [])

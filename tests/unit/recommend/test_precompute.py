@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from jobs.recommend.features import count, values
 from jobs.recommend.model import ARCHITECTURES, Recommender, Shape
 from jobs.recommend.precompute import stable_topk, top_lists
-from jobs.recommend.profile import FeatureTable, count, profile_hash, values
+from jobs.recommend.profile import FeatureTable, profile_hash
 from jobs.training.device import prepare, resolve
 from tests.unit.recommend.synthetic import ITEMS, histories
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.recommend import engines, serving
+from jobs.recommend import engines, index, serving
+from jobs.recommend.baselines import Transitions
 from jobs.recommend.blend import Blend
-from jobs.recommend.index import Index, recall
+from jobs.recommend.fused import Fused
+from jobs.recommend.histories import from_sequences
+from jobs.recommend.index import Index, reach, recall
 from jobs.recommend.model import ARCHITECTURES, Recommender, Shape
 from jobs.recommend.precompute import Exhaustive, top_lists
 from jobs.recommend.ranker import Array
@@ -83,10 +86,10 @@ def test_an_index_that_looks_everywhere_gives_the_exact_lists() -> None:
     exact, random = network(items=400), np.random.default_rng(0)
     given = [random.choice(400, size, replace=False) for size in (1, 5, 30, 395)]
     truth, scores = Exhaustive(exact).best(given, TOP_K)
-    index = Index(exact)
-    index.probes = 400
+    search = Index(exact)
+    search.probes = 400
 
-    items, values = index.best(given, TOP_K)
+    items, values = search.best(given, TOP_K)
 
     assert (items[:3] == truth[:3]).all()
     assert (items[3, :5] == truth[3, :5]).all()  # of 400 items this user has five left
@@ -98,13 +101,36 @@ def test_the_recall_of_an_index_is_measured_and_more_cells_are_looked_at_for_it(
     exact, random = network(items=4000), np.random.default_rng(0)
     given = [random.choice(4000, 5, replace=False) for _ in range(20)]
     truth = Exhaustive(exact).best(given, TOP_K)[0]
-    index = Index(exact)
-    index.probes = 1
+    search = Index(exact)
+    search.probes = 1
 
-    found = index.reach(1.1, given, truth)  # more than there is: it stops where scoring all would be as fast
+    found = reach(search, 1.1, given, truth)  # more than there is: it stops where scoring all would be as fast
 
-    assert 1 < index.probes <= index._cells.nlist / 8
-    assert found == recall(index.best(given, TOP_K)[0], truth)
+    assert 1 < search.probes <= search._cells.nlist / 8
+    assert found == recall(search.best(given, TOP_K)[0], truth)
+
+
+def test_candidates_of_a_blends_parts_are_fused_to_the_scores_of_the_exact_blend() -> None:
+    random = np.random.default_rng(0)
+    given = [random.choice(400, size, replace=False) for size in (1, 5, 30, 395)]
+    counts = Transitions.fit(from_sequences([*given, np.arange(10)], [str(number) for number in range(400)]))
+    row = slice(*counts.weights.indptr[given[0][0] :][:2])
+    counts.weights.data[row] = 0  # nothing follows what the first user has seen
+    blend = Blend({"network": network(items=400), "transitions": counts}, {"network": 1.0, "transitions": 0.4})
+    truth, scores = Exhaustive(blend).best(given, TOP_K)
+
+    fused = Fused(blend)
+    fused.probes = 400
+    items, values = fused.best(given, TOP_K)
+    fused.probes = 1
+
+    assert (items[:3] == truth[:3]).all()
+    assert (items[3, :5] == truth[3, :5]).all()
+    assert values == pytest.approx(scores, abs=1e-5)
+    assert 0.3 < recall(fused.best(given[:3], TOP_K)[0], truth[:3]) < 1
+    assert (fused.best(given[1:2], TOP_K)[0] == fused.best(given, TOP_K)[0][1]).all()  # whoever else is in the batch
+    assert serving.fusible(blend)
+    assert not serving.fusible(Blend(blend.parts, blend.weights, "reciprocal rank"))
 
 
 def test_ways_are_measured_once_it_pays_and_the_lists_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +153,7 @@ def test_ways_are_measured_once_it_pays_and_the_lists_stay(monkeypatch: pytest.M
 def test_a_catalogue_below_the_floor_of_recall_has_every_item_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "INDEX_FROM", 100)
     monkeypatch.setattr(serving, "ENGINES", {})
-    monkeypatch.setattr(Index, "reach", lambda *_: 0.9)
+    monkeypatch.setattr(index, "reach", lambda *_: 0.9)
     served = Served(network(items=400))
 
     served.choose([np.array([number]) for number in range(64)], TOP_K)

@@ -1,13 +1,15 @@
 """How a parameters model becomes options of the command line."""
 
+import inspect
 from typing import Any, Literal
 
 import pytest
 from pydantic import Field
 
 from broker.errors import InvalidParams
+from broker.fields import fields
 from broker.job import Params
-from workers.cli.submit import _Field
+from workers.cli.submit import _parameter
 
 
 class Rich(Params):
@@ -24,22 +26,18 @@ class Rich(Params):
     anything: Any = None
 
 
-SCHEMA = Rich.model_json_schema()
-FIELDS = {
-    name: _Field(name, each, SCHEMA.get("$defs", {}), required=Rich.model_fields[name].is_required())
-    for name, each in SCHEMA["properties"].items()
-}
+FIELDS = fields(Rich)
 
 
 def options(name: str) -> Any:
-    (option,) = FIELDS[name].parameter().annotation.__metadata__
+    (option,) = _parameter(FIELDS[name]).annotation.__metadata__
     return option
 
 
 def test_required_fields_are_required_options() -> None:
-    empty = FIELDS["name"].parameter().empty
+    empty = inspect.Parameter.empty
 
-    assert [name for name, field in FIELDS.items() if field.parameter().default is empty] == ["name"]
+    assert [name for name, field in FIELDS.items() if _parameter(field).default is empty] == ["name"]
 
 
 @pytest.mark.parametrize(

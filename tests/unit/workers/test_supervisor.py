@@ -58,7 +58,7 @@ def test_a_command_that_ends_later_is_started_again(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(9, "was killed by signal 9, probably out of memory"), (11, "was killed by signal 11")]
+    ("number", "said"), [(9, "was killed by signal 9 (perhaps out of memory)"), (11, "was killed by signal 11")]
 )
 def test_a_command_that_was_killed_is_started_again_however_soon(number: int, said: str, tmp_path: Path) -> None:
     """A job may kill the worker that has just been started: that says nothing about the worker."""

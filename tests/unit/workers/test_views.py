@@ -12,7 +12,14 @@ from workers.cli.views.jobs import outcome
 def shown(result: Any) -> str:
     out = io.StringIO()
     job: Any = SimpleNamespace(
-        kind="a.kind", id="1", state="SUCCESS", error=None, result=result, started_at=None, finished_at=None
+        kind="a.kind",
+        id="1",
+        state="SUCCESS",
+        error=None,
+        result=result,
+        began_at=None,
+        started_at=None,
+        finished_at=None,
     )
     outcome(Console(file=out, width=200), job)
     return out.getvalue()

@@ -52,7 +52,7 @@ def detail(out: Console, job: JobDetail, waits: Pulse | None = None) -> None:
         "attempt": f"{job.attempt} of {job.max_attempts}", "worker": job.worker or "", "key": job.key or "",
         "owner": job.owner or "",
         "created": _when(job.created_at), "due": _when(job.run_at) if job.state in ("PENDING", "RETRY") else "",
-        "started": _when(job.started_at), "finished": _when(job.finished_at), "took": took(job),
+        "started": _when(job.began_at), "finished": _when(job.finished_at), "took": _took(job),
         "progress": told(waits) if waits else "" if job.state == "SUCCESS" else _progress(job.progress),
         "parent": str(job.parent_id or ""),
         "batch led by": str(job.leader_id or ""),
@@ -61,22 +61,31 @@ def detail(out: Console, job: JobDetail, waits: Pulse | None = None) -> None:
     }  # fmt: skip
     out.print(table(["", ""], [[name, value] for name, value in facts.items() if value]), soft_wrap=False)
     moves = [
-        [_when(e.at), e.to_state, str(e.attempt or ""), e.worker or "", span(e.took_s), (e.error or "").split("\n")[0]]
+        [
+            _when(e.at),
+            e.to_state,
+            str(e.number or ""),
+            e.worker or "",
+            span(e.took_s),
+            words.SPARED.get(e.cause or "", "") or (e.error or "").split("\n")[0],
+        ]
         for e in job.history
     ]
     out.print()
-    out.print(table(["at", "became", "attempt", "worker", "after", "error"], moves, one_line=True))
+    out.print(table(["at", "became", "attempt", "worker", "after", ""], moves, one_line=True))
     outcome(out, job, brief=False)
 
 
 def outcome(out: Console, job: JobDetail, *, brief: bool = True) -> None:
     """The result, or the error."""
     if brief:
-        out.print(f"{job.kind} {job.id} {job.state} after {took(job) or '0 s'}", markup=False, soft_wrap=True)
+        out.print(f"{job.kind} {job.id} {job.state} after {_took(job) or '0 s'}", markup=False, soft_wrap=True)
     if job.error and job.state != "SUCCESS":
         text = f"{job.error['type']}: {job.error['message']}"
         if not brief and job.error.get("traceback"):
             text = str(job.error["traceback"]).rstrip()
+        if job.state == "REVOKED":
+            text = f"its last attempt ended with {text}"
         out.print(text if brief else f"\n{text}", markup=False, soft_wrap=True)
     if job.state == "SUCCESS" and job.result is not None:
         text = _NUMBERS.sub(_on_one_line, json.dumps(job.result, indent=2, ensure_ascii=False))
@@ -90,8 +99,13 @@ def _on_one_line(found: re.Match[str]) -> str:
 
 
 def took(job: JobRow) -> str:
-    """How long the last attempt ran, or has run."""
+    """How long it took, or has taken."""
     return span(words.took_s(job))
+
+
+def _took(job: JobDetail) -> str:
+    worked = words.worked_s(job)
+    return took(job) if worked is None else f"{took(job)}, of which {span(worked)} at work"
 
 
 def span(seconds: float | None) -> str:
