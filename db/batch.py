@@ -22,13 +22,13 @@ _MAY_JOIN = """batch = :batch AND queue = :queue AND state = 'PENDING' AND run_a
 _JOIN = text(f"""
     UPDATE job SET state = 'STARTED', attempt = attempt + 1, worker = :worker, started_at = now(),
                    lease_until = now() + make_interval(secs => :lease_s), progress = NULL, leader_id = :leader_id
-    WHERE id IN (
+    WHERE id = ANY(ARRAY(
         SELECT id FROM (SELECT id FROM job WHERE lane = :lane AND sent_at IS NULL AND {_MAY_JOIN}
                         ORDER BY priority, run_at LIMIT :most FOR UPDATE SKIP LOCKED) AS held
         UNION ALL
         SELECT id FROM (SELECT id FROM job WHERE NOT (lane = :lane AND sent_at IS NULL) AND {_MAY_JOIN}
                         ORDER BY priority, run_at LIMIT :most FOR UPDATE SKIP LOCKED) AS others
-        LIMIT :most)
+        LIMIT :most))
     RETURNING {CLAIMED}""")
 
 # The names are no columns of job: the statements need no others.

@@ -31,9 +31,10 @@ class OtherRequest(ValueError):
 
 
 _FORGET = text("""
-    DELETE FROM idempotency_key WHERE (caller, key) IN (
+    WITH old AS MATERIALIZED (
         SELECT caller, key FROM idempotency_key WHERE created_at < now() - make_interval(days => :days)
-        ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED)""")
+        ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+    DELETE FROM idempotency_key AS k USING old WHERE (k.caller, k.key) = (old.caller, old.key)""")
 
 # One that is being used in another transaction is waited for.
 _TAKE = text("""

@@ -182,12 +182,15 @@ _CLAIM = text(f"""
       AND (expires_at IS NULL OR expires_at > now() OR (state = 'PENDING' AND attempt > 0))
     RETURNING {CLAIMED}""")
 
+# Here and wherever rows are picked to be changed: = ANY(ARRAY(...)), which is evaluated once. What stands in IN (...)
+# the planner may evaluate again for every row, and each time it passes over what is changed already and picks as many
+# again.
 # A row that its job's own transaction holds is passed over: waiting for it would let the leases of all others run out.
 _RENEW = text("""
     UPDATE job SET lease_until = now() + make_interval(secs => :lease_s)
-    WHERE id IN (SELECT id FROM job
-                 WHERE (id = ANY(:ids) OR leader_id = ANY(:ids)) AND worker = :worker AND state = 'STARTED'
-                 FOR NO KEY UPDATE SKIP LOCKED)
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM job WHERE (id = ANY(:ids) OR leader_id = ANY(:ids)) AND worker = :worker AND state = 'STARTED'
+        FOR NO KEY UPDATE SKIP LOCKED))
     RETURNING id, attempt, CAST(extract(epoch FROM now() - cancel_requested_at) AS float8), leader_id, kind""")
 
 # What waits and was not this worker's is about to be claimed; after a success a process may still end what it does.
@@ -256,9 +259,10 @@ _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.e
 # lease to do so after a start.
 _RESCUE = text(f"""
     UPDATE job {fail_set(error=_LEASE_RAN_OUT, pause_s="0")}
-    WHERE id IN (SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
-                 AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)
-                 ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
+          AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)
+        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED))
     RETURNING {LOST}""")
 
 # A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE.

@@ -39,9 +39,9 @@ _NUDGE = "id, kind, queue, priority, params, time_limit_s, root_id, parent_id, a
 
 _DUE = text(f"""
     UPDATE job SET sent_at = clock_timestamp()
-    WHERE id IN (SELECT id FROM job
-                 WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NULL AND run_at <= now()
-                 ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NULL AND run_at <= now()
+        ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED))
     RETURNING {_NUDGE}""")
 
 _WAITING = "state IN ('PENDING', 'RETRY') AND lane IS NOT NULL"
@@ -51,13 +51,13 @@ def _let_go(lanes: str) -> str:
     """What may go of these lanes: a common table expression of queue, lane, priority, and how many may be in Redis."""
     return f"""
     UPDATE job SET sent_at = clock_timestamp()
-    WHERE id IN (SELECT held.id FROM ({lanes}) AS lane CROSS JOIN LATERAL (
+    WHERE id = ANY(ARRAY(SELECT held.id FROM ({lanes}) AS lane CROSS JOIN LATERAL (
         SELECT id FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
           AND {_WAITING} AND sent_at IS NULL AND run_at <= now()
         ORDER BY run_at LIMIT greatest(0, lane.most - (
             SELECT count(*) FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
               AND {_WAITING} AND sent_at IS NOT NULL))
-        FOR UPDATE SKIP LOCKED) AS held)
+        FOR UPDATE SKIP LOCKED) AS held))
     RETURNING {_NUDGE}"""
 
 
