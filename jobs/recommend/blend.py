@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,11 +115,21 @@ def _standard(scores: Tensor, seen: Tensor) -> Tensor:
     """Mean 0 and deviation 1 over each row's unseen items; a constant row becomes 0."""
     unseen = (~seen).sum(dim=1, keepdim=True).clamp_(min=1)
     open_ = scores.masked_fill(seen, 0)
-    mean = open_.sum(dim=1, keepdim=True) / unseen
-    square = torch.linalg.vector_norm(open_, dim=1, keepdim=True).square() / unseen
-    spread = (square - mean.square()).clamp_(min=0).sqrt()
+    squares = torch.linalg.vector_norm(open_, dim=1, keepdim=True).square()
+    return standard(scores, open_.sum(dim=1, keepdim=True), squares, unseen)
+
+
+def standard(scores: Any, total: Any, squares: Any, count: Any) -> Any:
+    """Scores on the scale on which those `count` of this sum and this sum of squares have mean 0 and deviation 1.
+
+    Tensors of rows, with (B, 1) of the others; or numpy's, one row with its numbers. A constant row becomes 0.
+    """
+    mean = total / count
+    spread = (squares / count - mean**2).clip(0) ** 0.5
+    scores = scores - mean
     # a row of equal scores has a spread of rounding errors
-    return (scores - mean).mul_(torch.where(spread > FLAT * mean.abs(), 1 / spread, 0))
+    scores *= (spread > FLAT * abs(mean)) / spread.clip(1e-30)
+    return scores
 
 
 def _reciprocal(scores: Tensor, seen: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from jobs.recommend.baselines import Transitions
-from jobs.recommend.blend import FLAT, Blend
+from jobs.recommend.blend import Blend, standard
 from jobs.recommend.index import Index, wanted
 from jobs.recommend.model import Recommender, pack
 from jobs.recommend.precompute import Exhaustive
@@ -87,8 +87,8 @@ class Fused:
         self._row[places] = numbers
         own, met = self._row[candidates], self._row[seen]
         self._row[places] = 0
-        total, squares = float(numbers.sum(dtype=np.float64)), float(np.square(numbers, dtype=np.float64).sum())
-        scaled = _scale(own, total - met.sum(), squares - np.square(met).sum(), self._items - len(seen))
+        total, squares = numbers.sum(dtype=np.float64), np.square(numbers, dtype=np.float64).sum()
+        scaled = standard(own, total - met.sum(), squares - np.square(met).sum(), self._items - len(seen) or 1)
         return np.copysign(np.log1p(np.abs(scaled)), scaled)
 
 
@@ -117,19 +117,12 @@ class _Network:
         met = self._scores(hidden, seen)
         total = float(hidden @ self._sum) + self._bias_sum - met.sum()
         squares = float(hidden @ self._gram @ hidden + 2 * hidden @ self._cross) + self._bias_squares
-        unseen = len(self._bias) - len(seen)
-        return _scale(self._scores(hidden, candidates), total, squares - np.square(met).sum(), unseen)
+        unseen = len(self._bias) - len(seen) or 1
+        scores = self._scores(hidden, candidates)
+        return np.asarray(standard(scores, total, squares - np.square(met).sum(), unseen))
 
     def _scores(self, hidden: Array, items: Array) -> Array:
         return np.asarray(self._vectors[items] @ hidden + self._bias[items], dtype=np.float64)
-
-
-def _scale(scores: Array, total: float, squares: float, count: int) -> Array:
-    """To mean 0 and deviation 1 of all `count` of which these are the sum and the sum of squares; a constant to 0."""
-    count = max(count, 1)
-    mean = total / count
-    spread = max(squares / count - mean**2, 0.0) ** 0.5
-    return np.asarray((scores - mean) / spread if spread > FLAT * abs(mean) else np.zeros_like(scores))
 
 
 def _row(counts: Any, row: int) -> tuple[Array, Array]:
