@@ -13,7 +13,7 @@ from db import catalogue
 from db.catalogue import Item
 from jobs.recommend.features import facts
 from jobs.recommend.params import Policy
-from jobs.recommend.policy.filters import Filter, check_labels, unknown_labels
+from jobs.recommend.policy.filters import Filter, asked, check_labels, labels
 
 ANY = Policy.model_validate({})
 
@@ -21,15 +21,17 @@ ANY = Policy.model_validate({})
 def popular(session: Session, top_k: int, policy: Policy | None = None, seen: Collection[str] = ()) -> list[Item]:
     """The most popular items that the policy allows, without those seen. Raises UnknownLabel."""
     policy, skip = policy or ANY, set(seen)
-    allowed, genres, tags, found = Filter(policy), set[str](), set[str](), list[Item]()
+    allowed, missing, genres, tags, found = Filter(policy), set(asked(policy)), set[str](), set[str](), list[Item]()
     with closing(catalogue.popular(session)) as items:
         for item in items:
             known = facts(item.features)
             genres.update(known.genres)
             tags.update(known.tags)
+            if missing:
+                missing -= labels(known.genres, known.tags)
             if len(found) < top_k and item.item_id not in skip and allowed(known):
                 found.append(item)
-            if len(found) == top_k and not any(unknown_labels(policy, genres, tags)):
+            if len(found) == top_k and not missing:
                 return found
     check_labels(policy, genres, tags)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from jobs.recommend.features import Facts
 from jobs.recommend.params import Policy
@@ -48,25 +48,35 @@ class _Labels:
         return (self._wanted is None or bool(own & self._wanted)) and not own & self._unwanted
 
 
-def unknown_labels(policy: Policy, genres: Iterable[str], tags: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """("genre" or "tag", name) of the policy's names that are none of these, whatever their case."""
-    for kind, asked, known in (
-        ("genre", [*(policy.genres or ()), *(policy.without_genres or ())], genres),
-        ("tag", [*(policy.tags or ()), *(policy.without_tags or ())], tags),
-    ):
-        there = {_plain(each) for each in known} if asked else set()
-        yield from ((kind, name) for name in asked if _plain(name) not in there)
+def asked(policy: Policy) -> dict[tuple[str, str], str]:
+    """The genres and tags that a policy names: (kind, plain name) -> the name as it is written."""
+    genres = [*(policy.genres or ()), *(policy.without_genres or ())]
+    tags = [*(policy.tags or ()), *(policy.without_tags or ())]
+    return dict(zip(_pairs(genres, tags), [*genres, *tags], strict=True))
+
+
+def labels(genres: Iterable[str], tags: Iterable[str]) -> set[tuple[str, str]]:
+    """(kind, plain name) of what items have."""
+    return set(_pairs(genres, tags))
 
 
 def check_labels(policy: Policy, genres: Collection[str], tags: Collection[str]) -> None:
     """Raises UnknownLabel for the first name of the policy's that is none of these."""
-    for kind, name in unknown_labels(policy, genres, tags):
+    names = asked(policy)
+    there = labels(genres, tags) if names else set()
+    for kind, plain in names:
+        if (kind, plain) in there:
+            continue
         known = genres if kind == "genre" else tags
         if not known:
-            raise UnknownLabel(f"{kind} {name!r}: the catalogue has no {kind}s: import one that has")
-        named = sorted({_plain(each): each for each in known}.values(), key=str.casefold)
-        more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
-        raise UnknownLabel(f"unknown {kind} {name!r}: there are {', '.join(named[:_LISTED])}{more}")
+            raise UnknownLabel(f"{kind} {names[kind, plain]!r}: the catalogue has no {kind}s: import one that has")
+        listed = sorted({_plain(each): each for each in known}.values(), key=str.casefold)
+        more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+        raise UnknownLabel(f"unknown {kind} {names[kind, plain]!r}: there are {', '.join(listed[:_LISTED])}{more}")
+
+
+def _pairs(genres: Iterable[str], tags: Iterable[str]) -> list[tuple[str, str]]:
+    return [("genre", _plain(each)) for each in genres] + [("tag", _plain(each)) for each in tags]
 
 
 def _plain(name: str) -> str:

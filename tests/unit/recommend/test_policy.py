@@ -2,15 +2,20 @@
 
 import numpy as np
 import pytest
+from sqlalchemy.orm import Session
 
+from db import catalogue
+from db.catalogue import Item
 from jobs.recommend.choose import descending
 from jobs.recommend.features import facts
 from jobs.recommend.params import Policy
+from jobs.recommend.policy import filters
 from jobs.recommend.policy.calibration import ALPHA, divergence, mix, spread_over
 from jobs.recommend.policy.filters import Filter, UnknownLabel, check_labels
 from jobs.recommend.policy.mmr import spread
 from jobs.recommend.policy.novelty import self_information
 from jobs.recommend.policy.rerank import Pool, Weights, rerank
+from jobs.recommend.popular import popular
 
 VECTORS = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.7, 0.7]])
 RELEVANCE = np.array([4.0, 3.0, 2.0, 0.0])  # over the range: 1, .75, .5, 0
@@ -154,3 +159,20 @@ def test_an_unknown_genre_or_tag_is_one_line_that_lists_the_known_ones() -> None
         check_labels(policy(tags=["Priates"]), [], ["Pirates"])
     with pytest.raises(UnknownLabel, match="the catalogue has no genres"):
         check_labels(policy(genres=["War"]), [], [])
+
+
+def test_a_catalogue_is_searched_for_an_unknown_genre_with_each_items_labels_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items = [Item(str(number), "", {"genres": [f"genre {number}"]}, 0.0) for number in range(300)]
+    monkeypatch.setattr(catalogue, "popular", lambda _: (each for each in items))
+    compared, plain = list[str](), filters._plain
+    monkeypatch.setattr(filters, "_plain", lambda name: compared.append(name) or plain(name))
+
+    with pytest.raises(UnknownLabel, match="unknown genre 'horror': there are genre 0, "):
+        popular(Session(), 5, policy(without_genres=["horror"]))
+    looked = len(compared)
+    found = popular(Session(), 5, policy(without_genres=["Genre 7", "Genre  0"]))
+
+    assert looked < 5 * len(items)
+    assert [each.item_id for each in found] == ["1", "2", "3", "4", "5"]
