@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from workers.cli.output import note, show, table
+from workers.cli.policy import policy_options
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -18,50 +19,17 @@ cache = typer.Typer(no_args_is_help=True)
 commands.add_typer(cache, name="cache", help="The cache of recommendations: statistics and clean-up.")
 
 TopK = Annotated[int, typer.Option("--top-k", metavar="N", help="How many items.")]
-_POLICY = "Policy"
-Diversity = Annotated[
-    float | None, typer.Option(metavar="0..1", rich_help_panel=_POLICY, help="Weight of being unlike the items above.")
-]
-Novelty = Annotated[
-    float | None, typer.Option(metavar="0..1", rich_help_panel=_POLICY, help="Weight of being known to few.")
-]
-Calibration = Annotated[
-    float | None, typer.Option(metavar="0..1", rich_help_panel=_POLICY, help="Weight of the user's own mix of genres.")
-]
-Genre = Annotated[
-    list[str] | None, typer.Option("--genre", rich_help_panel=_POLICY, help="Only of this, or another so given.")
-]
-WithoutGenre = Annotated[
-    list[str] | None, typer.Option("--without-genre", rich_help_panel=_POLICY, help="None of this. May be repeated.")
-]
-Tag = Annotated[
-    list[str] | None, typer.Option("--tag", rich_help_panel=_POLICY, help="Only with this, or another so given.")
-]
-WithoutTag = Annotated[
-    list[str] | None, typer.Option("--without-tag", rich_help_panel=_POLICY, help="None with this. May be repeated.")
-]
-From = Annotated[int | None, typer.Option("--from", metavar="YEAR", rich_help_panel=_POLICY, help="No older items.")]
-To = Annotated[int | None, typer.Option("--to", metavar="YEAR", rich_help_panel=_POLICY, help="No newer items.")]
-Adult = Annotated[bool | None, typer.Option("--adult", rich_help_panel=_POLICY, help="Items marked as adult, too.")]
 Why = Annotated[bool, typer.Option("--why", help="The reasons of each item.")]
 
 
 @commands.command()
+@policy_options()
 def recommend(
+    policy: dict[str, Any],
     user: Annotated[str, typer.Argument(help="A user whose history was imported; others get what is popular.")],
     top_k: TopK = 10,
     force: Annotated[bool, typer.Option("--force", help="Compute even if a fresh list is cached.")] = False,
     why: Why = False,
-    diversity: Diversity = None,
-    novelty: Novelty = None,
-    calibration: Calibration = None,
-    genre: Genre = None,
-    without_genre: WithoutGenre = None,
-    tag: Tag = None,
-    without_tag: WithoutTag = None,
-    from_: From = None,
-    to: To = None,
-    adult: Adult = None,
 ) -> None:
     """Recommend items to a user: from the cache when it is fresh, else computed by a worker.
 
@@ -71,10 +39,9 @@ def recommend(
     from workers.cli.views.recommend import listed
 
     _check(top_k)
-    asked = _policy(diversity, novelty, calibration, genre, without_genre, tag, without_tag, from_, to, adult)
-    if asked and force:
+    if policy and force:
         raise InvalidParams("--force with a policy: such a list is never cached, leave one of the two")
-    answer = _by_policy(user, top_k, asked) if asked else _cached(user, top_k, force, why)
+    answer = _by_policy(user, top_k, policy) if policy else _cached(user, top_k, force, why)
     if answer["basis"] == "popular":
         if not answer["items"]:
             raise InvalidParams(answer["reason"].partition(";")[0])
@@ -85,26 +52,18 @@ def recommend(
 
 
 @commands.command()
+@policy_options(leave_out="calibration")  # which is of a user's history
 def similar(
+    policy: dict[str, Any],
     item: Annotated[str, typer.Argument(help="Its id, or a part of its title.")],
     top_k: TopK = 10,
-    diversity: Diversity = None,
-    novelty: Novelty = None,
-    genre: Genre = None,
-    without_genre: WithoutGenre = None,
-    tag: Tag = None,
-    without_tag: WithoutTag = None,
-    from_: From = None,
-    to: To = None,
-    adult: Adult = None,
 ) -> None:
     """Show the items that are most like one."""
     from jobs.recommend.tasks import similar as job
     from workers.cli.views.recommend import listed
 
     _check(top_k)
-    asked = _policy(diversity, novelty, None, genre, without_genre, tag, without_tag, from_, to, adult)
-    found = _run(job, {"item_id": _named(item), "top_k": top_k, **asked})
+    found = _run(job, {"item_id": _named(item), "top_k": top_k, **policy})
     lines = [each | {"shares": ", ".join(one["value"] for one in each["shared"])} for each in found["items"]]
     note(f"like {found['title']}:")
     show(found, lambda out: listed(out, lines, why=False, columns=("score", "shares")))
@@ -151,25 +110,6 @@ def _check(top_k: int) -> None:
 
     if not 1 <= top_k <= 1000:
         raise InvalidParams(f"top_k={top_k}: give a number from 1 to 1000")
-
-
-def _policy(
-    diversity: float | None, novelty: float | None, calibration: float | None, genres: list[str] | None,
-    without_genres: list[str] | None, tags: list[str] | None, without_tags: list[str] | None,
-    year_from: int | None, year_to: int | None, adult: bool | None,
-) -> dict[str, Any]:  # fmt: skip
-    """What of a policy was given. Raises InvalidParams for what is none."""
-    from broker.params import parse
-    from jobs.recommend.params import Policy
-
-    given = {
-        "diversity": diversity, "novelty": novelty, "calibration": calibration, "genres": genres or None,
-        "without_genres": without_genres or None, "tags": tags or None, "without_tags": without_tags or None,
-        "year_from": year_from, "year_to": year_to, "adult": adult,
-    }  # fmt: skip
-    asked = {name: value for name, value in given.items() if value is not None}
-    parse("policy", Policy, (), asked)
-    return asked
 
 
 def _by_policy(user: str, top_k: int, asked: dict[str, Any]) -> dict[str, Any]:
