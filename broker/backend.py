@@ -22,7 +22,7 @@ from broker.canvas import cancel, settled
 from broker.identity import worker_name
 from broker.limits import check_canvas
 from broker.submit import ambient
-from db import barrier, ledger, listen
+from db import barrier, lease, ledger, listen, storable
 from db.engine import autocommit
 from db.job import Job
 from db.settings import redact
@@ -64,7 +64,7 @@ class LedgerBackend(BaseBackend):
             if isinstance(exc, WorkerLostError | TimeLimitExceeded):
                 worker = worker_name(getattr(request, "hostname", ""))
                 with autocommit() as connection:
-                    settled(ledger.lose(connection, UUID(task_id), worker, _loss(exc)))
+                    settled(lease.lose(connection, UUID(task_id), worker, _loss(exc)))
         except (OperationalError, ValueError) as error:  # the lease runs out, and the relay takes the job back
             log.warning("loss_not_recorded", job_id=task_id, reason=str(error).split("\n")[0])
 
@@ -169,7 +169,7 @@ def _kept(text: str) -> str:
     shown = redact(text[: 2 * MESSAGE_CHARACTERS])  # more than is kept: a cut may go through a password
     if len(text) > MESSAGE_CHARACTERS:
         shown = f"{shown[:MESSAGE_CHARACTERS]}… ({len(text):,} characters)"
-    return ledger.clean(shown)
+    return storable.clean(shown)
 
 
 def _said(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from broker import canvas
 from broker.publish import lengths, queued_ids
 from broker.settings import settings
 from broker.submit import send
-from db import barrier, ledger, outbox
+from db import barrier, lease, ledger, outbox
 from db.engine import autocommit
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ def tick(*, rescue: bool = True, up_for_s: float | None = None) -> Tick:
     """
     up_for_s = settings().lease_seconds if up_for_s is None else up_for_s
     with autocommit() as connection:
-        rescued = ledger.rescue(connection, up_for_s) if rescue else []
+        rescued = lease.rescue(connection, up_for_s) if rescue else []
         expired = ledger.expire(connection)
         ready = barrier.ready(connection)
         unfollowed = barrier.unfollowed(connection)

@@ -18,7 +18,7 @@ from broker import tracing
 from broker.errors import InvalidParams, Unavailable
 from broker.publish import publish
 from broker.settings import settings
-from db import ledger, outbox
+from db import ledger, outbox, storable
 from db.engine import autocommit
 from db.ledger import Lane, NewJob
 from db.outbox import Nudge
@@ -141,8 +141,8 @@ def _record(on: ledger.Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], se
     except DataError:
         for each in jobs:
             try:
-                ledger.encode(each.params)
-            except ledger.NotStorable as error:
+                storable.encode(each.params)
+            except storable.NotStorable as error:
                 raise InvalidParams(f"{each.kind}: the parameters are {error}: correct them") from None
         raise
 

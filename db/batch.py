@@ -1,7 +1,7 @@
 """Batches: jobs that wait together are claimed together, run in one call of a body, and are settled each on its own.
 
 The job whose message woke a worker leads. Its mates have no message that anybody waits for: they name their leader, and
-their leases are renewed and lost with its own (`ledger.renew`, `ledger.lose`). Each keeps its own attempt, result,
+their leases are renewed and lost with its own (`lease.renew`, `lease.lose`). Each keeps its own attempt, result,
 error, retries and cancellation.
 A job to which an attempt was charged runs alone, so that what fails or kills its process is found out by itself; and so
 does one with a single attempt, which others must not cost it.
@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db.ledger import BACK_SET, CLAIMED, LOST, Claimed, Executor, Lost, encode, fail_set
+from db.ledger import BACK_SET, CLAIMED, LOST, Claimed, Executor, Lost, fail_set
+from db.storable import encode
 
 # First what is held back in the leader's own lane: nobody gets a message of it, and an owner's turn is spent on that
 # owner's jobs. Then, if there is room, whoever's is due.

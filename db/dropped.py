@@ -30,7 +30,7 @@ class DroppedMessage(Base):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What is recorded of a message; its text is storable (`db.ledger.clean`)."""
+    """What is recorded of a message; its text is storable (`db.storable.clean`)."""
 
     at: datetime
     queue: str

@@ -21,9 +21,9 @@ from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from db.base import Base
 from db.job import Job
-from db.ledger import clean
 from db.prefix import bounds
 from db.state import LIVE
+from db.storable import clean
 
 _timestamp = DateTime(timezone=True)
 

@@ -1,10 +1,11 @@
 """The ledger: how a job gets into each state and out of it, one conditional statement a transition.
 
     PENDING  recorded, due at run_at.               in: submit            out: claim, cancel, expire
-    STARTED  one worker, one attempt, one lease.    in: claim             out: succeed, fail, suspend, hand_over,
-                                                                               give_back, revoke, rescue
-    RETRY    due again at run_at, error kept.       in: fail, rescue      out: claim, cancel
+    STARTED  one worker, one attempt, one lease.    in: claim             out: succeed, fail, suspend, hand_over, revoke
+    RETRY    due again at run_at, error kept.       in: fail              out: claim, cancel
     SUCCESS, FAILURE, REVOKED                       final: a trigger refuses any further change
+
+Out of STARTED goes also what its worker does not end: db.lease.
 
 Every write after the claim names the attempt (the fence): a worker that lost its lease changes nothing and
 learns it from the row count. The statements take a connection, so they run alone (autocommit, one round trip)
@@ -12,8 +13,7 @@ or inside a caller's transaction.
 """
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, cast
@@ -24,15 +24,13 @@ from sqlalchemy import Connection, CursorResult, TextClause, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db.storable import encode
+
 Executor = Connection | Session
 
 
 class DuplicateId(ValueError):
     """A job with this id was submitted before."""
-
-
-class NotStorable(ValueError):
-    """A value that a jsonb column refuses; the message says why."""
 
 
 # Messages of a batch's lane in Redis: whoever gets one takes the other jobs along, so that a second one is there for
@@ -125,16 +123,6 @@ class Lost:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A job that a worker still holds."""
-
-    attempt: int
-    cancel_requested_s: float | None  # so many seconds ago
-    leader_id: UUID | None  # the job whose process runs it in a batch
-    kind: str
-
-
 def _lane(queue: str, owner: str | None, batch: str | None, priority: int) -> Lane | None:
     name = owner or batch
     return None if name is None else Lane(queue, name, priority, shared=owner is None)
@@ -182,23 +170,6 @@ _CLAIM = text(f"""
       AND (expires_at IS NULL OR expires_at > now() OR (state = 'PENDING' AND attempt > 0))
     RETURNING {CLAIMED}""")
 
-# Here and wherever rows are picked to be changed: = ANY(ARRAY(...)), which is evaluated once. What stands in IN (...)
-# the planner may evaluate again for every row, and each time it passes over what is changed already and picks as many
-# again.
-# A row that its job's own transaction holds is passed over: waiting for it would let the leases of all others run out.
-_RENEW = text("""
-    UPDATE job SET lease_until = now() + make_interval(secs => :lease_s)
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM job WHERE (id = ANY(:ids) OR leader_id = ANY(:ids)) AND worker = :worker AND state = 'STARTED'
-        FOR NO KEY UPDATE SKIP LOCKED))
-    RETURNING id, attempt, CAST(extract(epoch FROM now() - cancel_requested_at) AS float8), leader_id, kind""")
-
-# What waits and was not this worker's is about to be claimed; after a success a process may still end what it does.
-_TAKEN = text("""
-    SELECT asked.id FROM unnest(CAST(:ids AS uuid[])) AS asked(id) LEFT JOIN job USING (id)
-    WHERE job.id IS NULL OR CASE WHEN worker = :worker THEN state NOT IN ('STARTED', 'SUCCESS')
-                                 ELSE state NOT IN ('PENDING', 'RETRY') END""")
-
 _PROGRESS = text("""
     UPDATE job SET progress = CAST(:progress AS jsonb) WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
     RETURNING cancel_requested_at IS NOT NULL""")
@@ -245,26 +216,6 @@ _FAIL = text(f"""
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
     RETURNING state""")
 
-# The worker's parent saw the process of a job die. It does not know the attempt, but the child that held it is gone,
-# and what it ran along with the job in a batch. A job that another process runs along is not lost with its own message.
-_LOSE = text(f"""
-    UPDATE job {fail_set()}
-    WHERE (id = :id AND leader_id IS NULL OR leader_id = :id) AND worker = :worker AND state = 'STARTED'
-    RETURNING {LOST}""")
-
-_LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', \
-'the lease of worker ' || coalesce(worker, '?') || ' ran out: the worker or its machine was lost', \
-'traceback', NULL)"""
-# Due at once: the lease was pause enough. Nobody could renew while Postgres was down: its holder has the time of a
-# lease to do so after a start.
-_RESCUE = text(f"""
-    UPDATE job {fail_set(error=_LEASE_RAN_OUT, pause_s="0")}
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
-          AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)
-        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED))
-    RETURNING {LOST}""")
-
 # A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE.
 _REFUSE = text(f"""
     UPDATE job {fail_set(charge=True)}
@@ -279,13 +230,9 @@ _SUSPEND = text(f"""
     UPDATE job SET state = 'PENDING', run_at = {NEVER}, sent_at = NULL, lease_until = NULL, spared = spared + 1
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
 
-# A worker that shuts down gives its jobs back. Not charged. What is to be cancelled is left to the rescue.
+# What goes on elsewhere is not charged. What is to be cancelled is left to its worker, or to the rescue.
 BACK_SET = """
     SET state = 'PENDING', run_at = now(), sent_at = NULL, lease_until = NULL, spared = spared + 1"""
-
-_GIVE_BACK = text(f"""
-    UPDATE job {BACK_SET}
-    WHERE worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL""")
 
 _HAND_OVER = text(f"""
     UPDATE job {BACK_SET}
@@ -322,15 +269,6 @@ _EXPIRE = text(f"""
 _FORGET = text("""
     UPDATE job SET result = NULL WHERE id = :id AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')""")
 
-_PROLONG = text("""
-    UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-    WHERE id = :id AND attempt = :attempt AND state = 'STARTED'""")
-
-# A process that hangs in its transaction would keep its row from every rescue: Postgres ends the transaction.
-_HOLD = text("""
-    SELECT cancel_requested_at IS NOT NULL, set_config('idle_in_transaction_session_timeout', '120s', true) FROM job
-    WHERE id = :id AND attempt = :attempt AND state = 'STARTED' FOR NO KEY UPDATE""")
-
 
 def submit(on: Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]:
     """Record jobs in one statement.
@@ -364,44 +302,10 @@ def _row(new: NewJob) -> dict[str, Any]:
     return {name: value for name in _FIELDS if (value := getattr(new, name)) is not None}
 
 
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-
-
-def encode(value: Any) -> str:
-    """The value as JSON that Postgres stores: without NaN, NUL and halves of surrogate pairs. Raises NotStorable."""
-    try:
-        encoded = json.dumps(value, allow_nan=False)
-        if "\\ud" in encoded:
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise NotStorable("no text: it contains half a surrogate pair") from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotStorable(f"not JSON: {error}") from None
-    if _NUL.search(encoded):
-        raise NotStorable("no text that Postgres stores: it contains a NUL character")
-    return encoded
-
-
-def clean(text: str) -> str:
-    """The text without what Postgres refuses: a message is to be kept, however odd."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
 def claim(on: Executor, job_id: UUID, worker: str, lease_s: float, kind: str | None = None) -> Claimed | None:
     """Take a due job for one attempt; None when another delivery took it, it is final, or it is of another kind."""
     row = on.execute(_CLAIM, {"id": job_id, "worker": worker, "lease_s": lease_s, "kind": kind}).first()
     return Claimed(*row) if row else None
-
-
-def renew(on: Executor, ids: Iterable[UUID], worker: str, lease_s: float) -> dict[UUID, Held]:
-    """Renew the leases of all of a worker's jobs, and of those that they run along in a batch: which are still held."""
-    rows = on.execute(_RENEW, {"ids": list(ids), "worker": worker, "lease_s": lease_s})
-    return {row[0]: Held(*row[1:]) for row in rows}
-
-
-def taken(on: Executor, ids: Iterable[UUID], worker: str) -> set[UUID]:
-    """Which of these jobs are no longer the worker's to run: deleted, given to another attempt, or waiting for one."""
-    return {row[0] for row in on.execute(_TAKEN, {"ids": list(ids), "worker": worker})}
 
 
 def progress(on: Executor, job_id: UUID, attempt: int, value: dict[str, Any]) -> bool | None:
@@ -412,26 +316,12 @@ def progress(on: Executor, job_id: UUID, attempt: int, value: dict[str, Any]) ->
 
 def note(on: Executor, job_id: UUID, attempt: int, facts: dict[str, Any]) -> bool:
     """Keep facts about the run in the job's row, beside those of other names; False when the lease was lost."""
-    return _count(on, _NOTE, id=job_id, attempt=attempt, notes=encode(facts)) == 1
-
-
-def hold(on: Session, job_id: UUID, attempt: int) -> bool | None:
-    """Lock the job's row for the rest of a transaction, so that what it writes is written by the lease's holder.
-
-    Returns whether a cancellation is requested, or None when the lease is lost.
-    """
-    row = on.execute(_HOLD, {"id": job_id, "attempt": attempt}).first()
-    return None if row is None else bool(row[0])
-
-
-def prolong(on: Executor, job_id: UUID, attempt: int, lease_s: float) -> None:
-    """Renew the lease of a row that was held so long that renewals passed over it."""
-    on.execute(_PROLONG, {"id": job_id, "attempt": attempt, "lease_s": lease_s})
+    return count(on, _NOTE, id=job_id, attempt=attempt, notes=encode(facts)) == 1
 
 
 def succeed(on: Executor, job_id: UUID, attempt: int, result: Any) -> bool:
     """Store the result; False when the lease was lost, and then nothing is stored."""
-    return _count(on, _SUCCEED, id=job_id, attempt=attempt, result=encode(result)) == 1
+    return count(on, _SUCCEED, id=job_id, attempt=attempt, result=encode(result)) == 1
 
 
 def fail(on: Executor, job_id: UUID, attempt: int, error: dict[str, Any], *, permanent: bool) -> str | None:
@@ -441,35 +331,19 @@ def fail(on: Executor, job_id: UUID, attempt: int, error: dict[str, Any], *, per
     return on.execute(_FAIL, parameters).scalar()
 
 
-def lose(on: Executor, job_id: UUID, worker: str, error: dict[str, Any]) -> list[Lost]:
-    """The process that ran this job on this worker, alone or leading a batch, is gone."""
-    rows = on.execute(_LOSE, {"id": job_id, "worker": worker, "error": json.dumps(error)})
-    return [Lost(*row) for row in rows]
-
-
 def refuse(on: Executor, job_id: UUID, error: dict[str, Any]) -> str | None:
     """No worker that got this job's message knows its kind."""
     return on.execute(_REFUSE, {"id": job_id, "error": json.dumps(error)}).scalar()
 
 
-def rescue(on: Executor, up_for_s: float, limit: int = 500) -> list[Lost]:
-    """Take back every job whose lease has run out, once Postgres has been up for so long."""
-    return [Lost(*row) for row in on.execute(_RESCUE, {"up_for_s": up_for_s, "limit": limit})]
-
-
 def suspend(on: Executor, job_id: UUID, attempt: int) -> bool:
     """End this run of a fan-out's parent until its children are final."""
-    return _count(on, _SUSPEND, id=job_id, attempt=attempt) == 1
-
-
-def give_back(on: Executor, worker: str) -> int:
-    """A worker that shuts down, its processes gone, returns what they had not finished; how many there were."""
-    return _count(on, _GIVE_BACK, worker=worker)
+    return count(on, _SUSPEND, id=job_id, attempt=attempt) == 1
 
 
 def hand_over(on: Executor, job_id: UUID, attempt: int) -> bool:
     """A job that noticed that its worker shuts down goes on elsewhere; False when the lease was lost."""
-    return _count(on, _HAND_OVER, id=job_id, attempt=attempt) == 1
+    return count(on, _HAND_OVER, id=job_id, attempt=attempt) == 1
 
 
 def revoke(on: Executor, job_id: UUID, attempt: int | None = None) -> list[Lost]:
@@ -498,5 +372,5 @@ def forget(on: Executor, job_id: UUID) -> None:
     on.execute(_FORGET, {"id": job_id})
 
 
-def _count(on: Executor, statement: TextClause, **parameters: Any) -> int:
+def count(on: Executor, statement: TextClause, **parameters: Any) -> int:
     return cast(CursorResult[Any], on.execute(statement, parameters)).rowcount

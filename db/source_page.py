@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from db.base import Base
-from db.ledger import clean as clean_text
+from db.storable import clean as clean_text
 
 Executor = Session | Connection
 

@@ -22,7 +22,7 @@ from broker.params import parse
 from broker.queues import NAMING, is_queue
 from broker.settings import settings as broker_settings
 from broker.submit import submit, within
-from db import barrier, ledger
+from db import barrier, lease, ledger, storable
 from db.engine import autocommit, session
 from db.ledger import Claimed
 from db.settings import settings as db_settings
@@ -84,7 +84,7 @@ class RunContext:
         if not changed and now - self._reported_at < PROGRESS_INTERVAL_S:
             return
         self._reported_at, self._stage = now, stage
-        value = {"done": done, "total": total, "stage": ledger.clean(stage), "message": ledger.clean(message)}
+        value = {"done": done, "total": total, "stage": storable.clean(stage), "message": storable.clean(message)}
         try:
             with autocommit() as connection:
                 answer = ledger.progress(connection, self.job_id, self.attempt, value)
@@ -123,14 +123,14 @@ class RunContext:
             finally:
                 self._transaction = None
             if time.monotonic() - began > lease_s / 4:  # renewals pass over a row that is held
-                ledger.prolong(transaction, self.job_id, self.attempt, lease_s)
+                lease.prolong(transaction, self.job_id, self.attempt, lease_s)
         self.finished = self._finishing
 
     def _hold(self) -> tuple[ExitStack, Session]:
         """A transaction that holds the job's row; nothing has been written in it, so that it can be begun again."""
         with ExitStack() as block:
             transaction = block.enter_context(session())
-            self._heed(ledger.hold(transaction, self.job_id, self.attempt))
+            self._heed(lease.hold(transaction, self.job_id, self.attempt))
             return block.pop_all(), transaction
 
     def finish(self, result: T) -> T:

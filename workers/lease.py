@@ -28,9 +28,10 @@ from broker.canvas import settled
 from broker.identity import begin, worker_name
 from broker.settings import settings
 from broker.transport import take_no_more
-from db import ledger
+from db import lease, ledger
 from db.engine import autocommit
-from db.ledger import Held, Lost
+from db.lease import Held
+from db.ledger import Lost
 from workers import stopping
 
 log = structlog.get_logger()
@@ -78,7 +79,7 @@ class Keeper:
         """
         self.stop()
         with contextlib.suppress(OperationalError), autocommit() as connection:
-            if count := ledger.give_back(connection, self._worker):
+            if count := lease.give_back(connection, self._worker):
                 log.info("jobs_given_back", count=count)
         for pid in self._processes():
             _kill(pid)
@@ -89,9 +90,9 @@ class Keeper:
         if not active:
             return
         with autocommit() as connection:
-            held = ledger.renew(connection, active, self._worker, settings().lease_seconds)
+            held = lease.renew(connection, active, self._worker, settings().lease_seconds)
             missed = active.keys() - held.keys() - {job.leader_id for job in held.values()}
-            taken = ledger.taken(connection, missed, self._worker) if missed else set()
+            taken = lease.taken(connection, missed, self._worker) if missed else set()
         self._end_taken(taken)
         grace_s = settings().cancel_grace_seconds
         late = {job_id for job_id, job in held.items() if (job.cancel_requested_s or 0) > grace_s}

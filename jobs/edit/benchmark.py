@@ -17,7 +17,7 @@ from ijson.common import ObjectBuilder
 
 from broker.errors import JobError
 from broker.limits import shown
-from db.ledger import clean
+from db.storable import clean
 from jobs.edit import images
 from jobs.edit.images import ImageError
 

@@ -16,7 +16,7 @@ from broker.limits import shown
 from broker.params import parse
 from broker.queues import NAMING, is_queue
 from db.edit import EditPair, Stage
-from db.ledger import NotStorable, encode
+from db.storable import NotStorable, encode
 
 FIELDS = ("instruction", "description", "category", "id")
 DEFAULT = "default"

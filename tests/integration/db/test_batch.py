@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from broker import relay
 from broker.publish import lengths
-from db import batch, ledger, outbox
+from db import batch, lease, ledger, outbox
 from db.batch import Failure
 from db.engine import autocommit, session
 from db.job import Job
@@ -75,7 +75,7 @@ def test_what_was_charged_an_attempt_neither_joins_nor_leads(on: Connection) -> 
     ledger.submit(on, [failed, given_back, fresh])
     ledger.fail(on, failed.id, lead(on, failed).attempt, ERROR, permanent=False)
     lead(on, given_back, worker="stops")
-    ledger.give_back(on, "stops")
+    lease.give_back(on, "stops")
 
     assert not lead(on, failed).may_join
     leader = lead(on, fresh)
@@ -127,31 +127,31 @@ def test_each_ends_on_its_own_in_a_statement_for_each_outcome(on: Connection) ->
 def test_leases_are_renewed_with_the_leaders_even_when_that_one_has_ended(on: Connection) -> None:
     leader, (mate,) = formed(on, new(), lease_s=-1)
 
-    assert set(ledger.renew(on, [leader.id], "w", 60)) == {leader.id, mate.id}
+    assert set(lease.renew(on, [leader.id], "w", 60)) == {leader.id, mate.id}
     ledger.cancel(on, leader.id)
     ledger.revoke(on, leader.id, leader.attempt)
 
-    assert ledger.renew(on, [leader.id], "w", 60)[mate.id].leader_id == leader.id
-    assert ledger.renew(on, [leader.id], "another", 60) == {}
-    assert ledger.rescue(on, 0) == []
+    assert lease.renew(on, [leader.id], "w", 60)[mate.id].leader_id == leader.id
+    assert lease.renew(on, [leader.id], "another", 60) == {}
+    assert lease.rescue(on, 0) == []
 
 
 def test_a_process_that_dies_takes_the_attempts_of_all_with_it(on: Connection) -> None:
     leader, mates = formed(on, new(), new())
-    assert ledger.lose(on, mates[0].id, "w", ERROR) == []  # what died had its stale message in hand
+    assert lease.lose(on, mates[0].id, "w", ERROR) == []  # what died had its stale message in hand
 
-    lost = ledger.lose(on, leader.id, "w", ERROR)
+    lost = lease.lose(on, leader.id, "w", ERROR)
 
     assert {each.id: each.state for each in lost} == dict.fromkeys((leader.id, *(each.id for each in mates)), "RETRY")
 
 
 def test_a_batch_of_a_worker_that_stops_or_is_lost_comes_back_whole(on: Connection) -> None:
     formed(on, new(), new())
-    assert ledger.give_back(on, "w") == 3
+    assert lease.give_back(on, "w") == 3
 
     on.execute(text("UPDATE job SET state = 'REVOKED'"))
     formed(on, new(), lease_s=-1)
-    assert [each.state for each in ledger.rescue(on, 0)] == ["RETRY"] * 2
+    assert [each.state for each in lease.rescue(on, 0)] == ["RETRY"] * 2
 
 
 def test_who_led_before_is_not_remembered_in_a_later_attempt(on: Connection) -> None:
@@ -161,7 +161,7 @@ def test_who_led_before_is_not_remembered_in_a_later_attempt(on: Connection) -> 
     alone = ledger.claim(on, mate.id, "w", 60)
 
     assert alone is not None
-    assert set(ledger.renew(on, [leader.id], "w", 60)) == {leader.id}
+    assert set(lease.renew(on, [leader.id], "w", 60)) == {leader.id}
 
 
 def test_what_is_handed_over_is_not_charged(on: Connection) -> None:

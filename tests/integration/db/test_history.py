@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Connection, text
 
-from db import history, ledger, residency
+from db import history, lease, ledger, residency
 from db.engine import autocommit, engine
 from db.history import Behind, Tally
 from db.ledger import NewJob
@@ -119,9 +119,9 @@ def test_what_ended_an_attempt_is_in_the_history(on: Connection, end: str | None
     ledger.claim(on, job.id, "w", 60)
     if end:
         on.execute(text(end))
-        ledger.rescue(on, 0)
+        lease.rescue(on, 0)
     else:
-        ledger.give_back(on, "w")
+        lease.give_back(on, "w")
 
     causes = on.execute(text("SELECT cause FROM job_event WHERE from_state = 'STARTED'")).scalars().all()
     assert causes == [cause]

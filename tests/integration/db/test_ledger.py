@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text, update
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from broker import canvas
-from db import barrier, ledger, outbox
+from db import barrier, lease, ledger, outbox, storable
 from db.base import Base
 from db.engine import autocommit, engine, session
 from db.job import Job
@@ -57,7 +57,7 @@ def test_only_one_of_two_deliveries_claims(on: Connection) -> None:
 
 def test_a_worker_that_lost_its_lease_writes_nothing(on: Connection) -> None:
     late = claimed(on, lease_s=-1, backoff_s=0)
-    ledger.rescue(on, 0)
+    lease.rescue(on, 0)
     outbox.take_due(on, 10)
     current = ledger.claim(on, late.id, "other", 60)
     assert current is not None
@@ -66,9 +66,9 @@ def test_a_worker_that_lost_its_lease_writes_nothing(on: Connection) -> None:
     assert ledger.fail(on, late.id, late.attempt, ERROR, permanent=True) is None
     assert ledger.progress(on, late.id, late.attempt, {"done": 1}) is None
     assert not ledger.suspend(on, late.id, late.attempt)
-    assert ledger.lose(on, late.id, "w", ERROR) == []
+    assert lease.lose(on, late.id, "w", ERROR) == []
     with session() as opened:
-        assert ledger.hold(opened, late.id, late.attempt) is None
+        assert lease.hold(opened, late.id, late.attempt) is None
     assert ledger.succeed(on, current.id, current.attempt, "current")
     assert row(late.id).result == "current"
 
@@ -86,10 +86,10 @@ def test_what_is_final_stays_so(on: Connection, state: str) -> None:
 def test_attempts_are_bounded_however_they_end(on: Connection) -> None:
     job = claimed(on, lease_s=-1, backoff_s=0, max_attempts=2)
 
-    assert [each.state for each in ledger.rescue(on, 0)] == ["RETRY"]
+    assert [each.state for each in lease.rescue(on, 0)] == ["RETRY"]
     again = ledger.claim(on, job.id, "w", -1)
     assert again is not None
-    assert [each.state for each in ledger.rescue(on, 0)] == ["FAILURE"]
+    assert [each.state for each in lease.rescue(on, 0)] == ["FAILURE"]
     assert "the lease of worker w ran out" in (row(job.id).error or {})["message"]
 
 
@@ -106,7 +106,7 @@ def test_the_delay_before_an_attempt_doubles_up_to_ten_minutes(on: Connection) -
 def test_what_a_stopping_worker_gives_back_is_not_charged(on: Connection) -> None:
     job, others = claimed(on, worker="stops"), claimed(on, worker="stays")
 
-    assert ledger.give_back(on, "stops") == 1
+    assert lease.give_back(on, "stops") == 1
     assert (row(job.id).state, row(job.id).spared, row(others.id).state) == ("PENDING", 1, "STARTED")
 
 
@@ -158,8 +158,8 @@ def test_a_job_whose_cancellation_was_requested_is_not_tried_again(on: Connectio
         ledger.cancel(on, each.id)
 
     assert ledger.fail(on, failing.id, failing.attempt, ERROR, permanent=False) == "REVOKED"
-    assert [each.state for each in ledger.rescue(on, 0)] == ["REVOKED"]
-    assert [each.state for each in ledger.lose(on, dead.id, "d", ERROR)] == ["REVOKED"]
+    assert [each.state for each in lease.rescue(on, 0)] == ["REVOKED"]
+    assert [each.state for each in lease.lose(on, dead.id, "d", ERROR)] == ["REVOKED"]
     assert row(failing.id).finished_at is not None
 
 
@@ -167,8 +167,8 @@ def test_renewing_does_not_wait_for_a_job_whose_row_is_held(on: Connection) -> N
     held, other = claimed(on), claimed(on)
 
     with session() as transaction:
-        ledger.hold(transaction, held.id, held.attempt)
-        renewed = ledger.renew(on, [held.id, other.id], "w", 60)
+        lease.hold(transaction, held.id, held.attempt)
+        renewed = lease.renew(on, [held.id, other.id], "w", 60)
 
     assert list(renewed) == [other.id]
 
@@ -185,7 +185,7 @@ def test_a_job_is_taken_from_a_worker_when_it_is_deleted_waits_or_is_another_s_a
     ledger.submit(on, [soon_claimed])
     asked = [held.id, ended.id, failed.id, waiting.id, other.id, deleted, soon_claimed.id]
 
-    taken = ledger.taken(on, asked, "w")
+    taken = lease.taken(on, asked, "w")
 
     assert taken == {failed.id, waiting.id, other.id, deleted}
 
@@ -195,7 +195,7 @@ def test_cancelling_a_parent_that_is_just_fanning_out_takes_its_children_with_it
     child = new(group_id=group, group_index=0)
 
     with session() as fanning, ThreadPoolExecutor(1) as pool:
-        ledger.hold(fanning, parent.id, parent.attempt)
+        lease.hold(fanning, parent.id, parent.attempt)
         cancelling = pool.submit(canvas.cancel, parent.id)
         until_somebody_waits(on)
         ledger.submit(fanning, [child])
@@ -224,7 +224,7 @@ def test_two_submissions_of_the_same_keys_do_not_deadlock() -> None:
 def test_a_result_that_is_no_json_is_refused_by_name(on: Connection, value: object) -> None:
     job = claimed(on)
 
-    with pytest.raises(ledger.NotStorable):
+    with pytest.raises(storable.NotStorable):
         ledger.succeed(on, job.id, job.attempt, value)
 
 
@@ -252,12 +252,12 @@ def test_a_process_that_hangs_in_its_transaction_does_not_keep_its_row_for_ever(
     ledger.submit(on, [hanging])
     ledger.claim(on, hanging.id, "w", -1)
     with session() as transaction:
-        ledger.hold(transaction, hanging.id, 1)
+        lease.hold(transaction, hanging.id, 1)
         assert transaction.execute(idle).scalar() == "2min"
         transaction.execute(text("SET LOCAL idle_in_transaction_session_timeout = '200ms'"))
 
-        assert ledger.rescue(on, 0) == []
-        while not (rescued := ledger.rescue(on, 0)):
+        assert lease.rescue(on, 0) == []
+        while not (rescued := lease.rescue(on, 0)):
             pass
 
         assert [each.id for each in rescued] == [hanging.id]

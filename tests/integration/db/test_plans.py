@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Connection, text
 
-from db import batch, ledger, outbox
+from db import batch, lease, ledger, outbox
 from db.ledger import BATCH_WINDOW, NewJob
 
 
@@ -63,4 +63,4 @@ def test_no_more_are_rescued_than_asked_for(looped: Connection) -> None:
     for each in submitted(looped, 9):
         ledger.claim(looped, each.id, "w", -1)
 
-    assert len(ledger.rescue(looped, 0, limit=3)) == 3
+    assert len(lease.rescue(looped, 0, limit=3)) == 3
