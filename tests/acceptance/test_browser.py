@@ -10,13 +10,17 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
 import uvicorn
 
+from db import token
+from db.engine import session
 from examples import progress
 from tests import rows
 from tests.integration.edit import evaluated
@@ -47,26 +51,40 @@ Open = Callable[..., Page]
 expect.set_options(timeout=30_000)
 
 
-@pytest.fixture(scope="module")
-def site(services: Path) -> Iterator[str]:
-    """The address of a web process with a worker behind it, over an empty ledger."""
-    rows.wipe()
+@contextmanager
+def web(services: Path, **settings: str) -> Iterator[str]:
+    """The address of a web process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
-    web = Process([sys.executable, "-m", "web"], services, GRISTMILL_JOBS="tests.jobs", GRISTMILL_WEB_PORT=port)
-    started = [web]
+    settings |= {"GRISTMILL_JOBS": "tests.jobs", "GRISTMILL_LEASE_SECONDS": "8", "GRISTMILL_WEB_PORT": port}
+    process = Process([sys.executable, "-m", "web"], services, **settings)
     try:
-        started.append(start_worker(services, concurrency=1, GRISTMILL_JOBS="tests.jobs", GRISTMILL_LEASE_SECONDS="8"))
-        address = web.wait_for("web: http").split()[-1]
+        address = process.wait_for("web: http").split()[-1]
         with httpx2.Client(transport=httpx2.HTTPTransport(retries=8)) as asking:
             asking.get(f"{address}/health/live")
         yield address
     finally:
-        for each in started:
-            each.popen.terminate()
-        for each in started:
-            each.stop()
+        process.stop()
+
+
+@pytest.fixture(scope="module")
+def site(services: Path) -> Iterator[str]:
+    """The address of a web process with a worker behind it, over an empty ledger."""
+    rows.wipe()
+    worker = start_worker(services, concurrency=1, GRISTMILL_JOBS="tests.jobs", GRISTMILL_LEASE_SECONDS="8")
+    try:
+        with web(services) as address:
+            yield address
+    finally:
+        worker.stop()
         rows.wipe()
+
+
+@pytest.fixture(scope="module")
+def guarded(site: str, services: Path) -> Iterator[str]:
+    """The address of another one, that asks for tokens."""
+    with web(services, GRISTMILL_WEB_AUTH="on") as address:
+        yield address
 
 
 @pytest.fixture
@@ -88,18 +106,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(site: str, browser: Browser) -> Iterator[Open]:
-    """A page of the site in a new profile; in the end no page may have complained of anything."""
+    """A page of the site, or of another one, in a new profile; in the end no page may have complained of anything."""
     complaints: list[str] = []
     contexts = []
 
-    def hear(said: ConsoleMessage) -> None:
-        here = said.page.url if said.page else ""
-        # A browser calls it an error, too, when a page itself is answered with a status of one.
-        if said.type == "error" and here.startswith(site) and said.location["url"] != here:
-            complaints.append(f"{here}: {said.text}")
+    def opened(path: str, base: str = site, **look: object) -> Page:
+        def hear(said: ConsoleMessage) -> None:
+            here = said.page.url if said.page else ""
+            # A browser calls it an error, too, when a page itself is answered with a status of one.
+            if said.type == "error" and here.startswith(base) and said.location["url"] != here:
+                complaints.append(f"{here}: {said.text}")
 
-    def opened(path: str, **look: object) -> Page:
-        context = browser.new_context(base_url=site, **look)
+        context = browser.new_context(base_url=base, **look)
         contexts.append(context)
         page = context.new_page()
         page.on("console", hear)
@@ -284,8 +302,81 @@ def filled(site: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     }  # fmt: skip
 
 
+def log_in(page: Page, *scopes: str) -> None:
+    """With a new token of these scopes."""
+    with session() as opened:
+        secret = token.create(opened, f"{'+'.join(scopes)} {uuid4()}", scopes)
+    page.get_by_label("Token").fill(secret)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+
+
+def test_a_token_opens_the_page_that_was_asked_for_until_one_logs_out(open_page: Open, guarded: str, go: Path) -> None:
+    place = f"/jobs/{step.submit(go=str(go)).id}"
+    page = open_page(place, guarded)
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+    page.get_by_label("Token").fill("gm_wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text(
+        "This token is not known, was revoked or has expired: gristmill tokens create NAME makes one"
+    )
+    expect(page.get_by_label("Token")).to_have_value("")
+    log_in(page, "submit", "read")
+
+    expect(page).to_have_url(f"{guarded}{place}")
+    badge(page).to_have_text("running")
+    moves(page, 1)  # the stream of its events has the cookie, too
+    assert page.evaluate("document.cookie") == ""
+    page.get_by_role("button", name="Cancel").click()
+    badge(page).to_have_text("cancelled")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    page.goto("/jobs")
+    expect(page).to_have_url(f"{guarded}/login?next=%2Fjobs")
+
+
+def test_no_button_is_shown_to_whom_it_would_refuse(
+    open_page: Open, guarded: str, filled: dict[str, str], go: Path
+) -> None:
+    filled = {"running": f"/jobs/{step.submit(go=str(go)).id}", **filled}
+    buttons: dict[str, set[str]] = {}
+    for scope in ("read", "submit", "admin"):
+        page = open_page("/login", guarded)
+        log_in(page, "read", scope)
+        for path in filled.values():
+            page.goto(path)
+            shown = page.locator("main form[method=post] button:enabled").all_inner_texts()
+            buttons.setdefault(scope, set()).update(shown)
+
+    work = {"Cancel", "Run again as a new job", "Retry as a new job", "Submit", "Compute again", "Classify"}
+    assert buttons == {"read": set(), "submit": work, "admin": work}
+
+
+@pytest.mark.parametrize(("origin", "sends_the_cookie"), [
+    ("http://127.0.0.1:9", True),  # another port is the same site to a browser
+    ("http://localhost:9", False),
+])  # fmt: skip
+def test_a_form_on_a_page_of_another_origin_changes_nothing(
+    open_page: Open, guarded: str, origin: str, sends_the_cookie: bool
+) -> None:
+    job = echo.apply_async(kwargs={"value": 1}, countdown=3600).id
+    page = open_page("/login", guarded)
+    log_in(page, "admin")
+    trap = f'<form method="post" action="{guarded}/jobs/{job}/cancel"><button>Win</button></form>'
+    page.route(f"{origin}/", lambda route: route.fulfill(content_type="text/html", body=trap))
+    page.goto(f"{origin}/")
+
+    with page.expect_request(f"{guarded}/jobs/*/cancel") as sent:
+        page.get_by_role("button", name="Win").click()
+
+    expect(page.locator("main")).to_contain_text("This form was sent from another site: nothing was changed")
+    assert ("cookie" in sent.value.all_headers()) == sends_the_cookie
+    assert rows.row(job).state == "PENDING"
+
+
 def test_every_page_is_readable_and_fits(
-    open_page: Open, filled: dict[str, str], request: pytest.FixtureRequest, go: Path
+    open_page: Open, filled: dict[str, str], guarded: str, request: pytest.FixtureRequest, go: Path
 ) -> None:
     running = f"/jobs/{step.submit(go=str(go)).id}"
     page = open_page(running)
@@ -293,7 +384,7 @@ def test_every_page_is_readable_and_fits(
     moves(page, 1)
     checker, wrong = axe.Axe(), {}
 
-    for name, path in {"running": running, **filled}.items():
+    for name, path in {"running": running, "login": f"{guarded}/login", **filled}.items():
         page.goto(path)
         page.evaluate(checker.axe_script)
         for look, (scheme, screen, rules) in LOOKS.items():
