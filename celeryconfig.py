@@ -28,6 +28,7 @@ imports = (
     "workers.intake",
     "workers.stopping",
     "workers.memory",
+    "workers.events",
     "jobs.recommend.tasks",
     "jobs.classify.tasks",
     "jobs.compress.tasks",

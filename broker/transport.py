@@ -60,6 +60,15 @@ class _Checked:
     QoS = _QoS
 
     _in_poll: Any
+    _for_commands: Any = None
+
+    def _create_client(self: Any, asynchronous: bool = False) -> Any:
+        """kombu's, but one for all commands: making one, with a table of 170 callbacks, takes longer than a command."""
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[misc]
+        if self._for_commands is None or self._for_commands.connection_pool is not self.pool:
+            self._for_commands = super()._create_client()  # type: ignore[misc]
+        return self._for_commands
 
     def _brpop_read(self: Any, **options: Any) -> bool:
         """As kombu's, but for what is checked, and for what nobody here would start: that goes back."""
