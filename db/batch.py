@@ -32,25 +32,29 @@ _JOIN = text(f"""
         LIMIT :most))
     RETURNING {CLAIMED}""")
 
-# The names are no columns of job: the statements need no others.
-_ROWS = """json_to_recordset(CAST(:rows AS json)) AS r(
-        job_id uuid, fence integer, outcome jsonb, permanent boolean)"""
+# In the order of their ids: see db.ledger.picked. The names are no columns of job: the statements need no others.
+_HELD = """
+    WITH held AS MATERIALIZED (
+        SELECT job_id, outcome, permanent FROM json_to_recordset(CAST(:rows AS json)) AS r(
+            job_id uuid, fence integer, outcome jsonb, permanent boolean)
+        JOIN job ON id = job_id AND attempt = fence AND state = 'STARTED'
+        ORDER BY id FOR NO KEY UPDATE OF job)"""
 _SETTLED = f"RETURNING {LOST}"
 
 # Nobody told a mate that it was to be cancelled: what it did is dropped here.
-_SUCCEED = text(f"""
+_SUCCEED = text(f"""{_HELD}
     UPDATE job SET state = CASE WHEN cancel_requested_at IS NULL THEN 'SUCCESS' ELSE 'REVOKED' END,
-                   result = CASE WHEN cancel_requested_at IS NULL THEN r.outcome END,
+                   result = CASE WHEN cancel_requested_at IS NULL THEN outcome END,
                    error = NULL, finished_at = now(), lease_until = NULL
-    FROM {_ROWS} WHERE id = r.job_id AND attempt = r.fence AND state = 'STARTED' {_SETTLED}""")
+    FROM held WHERE id = job_id {_SETTLED}""")
 
-_FAIL = text(f"""
-    UPDATE job {fail_set(permanent="r.permanent", error="r.outcome")}
-    FROM {_ROWS} WHERE id = r.job_id AND attempt = r.fence AND state = 'STARTED' {_SETTLED}""")
+_FAIL = text(f"""{_HELD}
+    UPDATE job {fail_set(permanent="permanent", error="outcome")}
+    FROM held WHERE id = job_id {_SETTLED}""")
 
-_HAND_OVER = text(f"""
+_HAND_OVER = text(f"""{_HELD}
     UPDATE job {BACK_SET}
-    FROM {_ROWS} WHERE id = r.job_id AND attempt = r.fence AND state = 'STARTED' AND cancel_requested_at IS NULL""")
+    FROM held WHERE id = job_id AND cancel_requested_at IS NULL""")
 
 
 @dataclass(frozen=True, slots=True)

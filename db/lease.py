@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.ledger import BACK_SET, LOST, Executor, Lost, count, fail_set
+from db.ledger import BACK_SET, LOST, Executor, Lost, count, fail_set, picked
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,11 @@ class Held:
     kind: str
 
 
-# Here and wherever rows are picked to be changed: = ANY(ARRAY(...)), which is evaluated once. What stands in IN (...)
-# the planner may evaluate again for every row, and each time it passes over what is changed already and picks as many
-# again.
 # A row that its job's own transaction holds is passed over: waiting for it would let the leases of all others run out.
-_RENEW = text("""
+_OF_WORKER = "(id = ANY(:ids) OR leader_id = ANY(:ids)) AND worker = :worker AND state = 'STARTED'"
+_RENEW = text(f"""
     UPDATE job SET lease_until = now() + make_interval(secs => :lease_s)
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM job WHERE (id = ANY(:ids) OR leader_id = ANY(:ids)) AND worker = :worker AND state = 'STARTED'
-        FOR NO KEY UPDATE SKIP LOCKED))
+    WHERE {picked(_OF_WORKER, "FOR NO KEY UPDATE SKIP LOCKED")}
     RETURNING id, attempt, CAST(extract(epoch FROM now() - cancel_requested_at) AS float8), leader_id, kind""")
 
 # What waits and was not this worker's is about to be claimed; after a success a process may still end what it does.
@@ -46,7 +42,7 @@ _TAKEN = text("""
 # and what it ran along with the job in a batch. A job that another process runs along is not lost with its own message.
 _LOSE = text(f"""
     UPDATE job {fail_set()}
-    WHERE (id = :id AND leader_id IS NULL OR leader_id = :id) AND worker = :worker AND state = 'STARTED'
+    WHERE {picked("(id = :id AND leader_id IS NULL OR leader_id = :id) AND worker = :worker AND state = 'STARTED'")}
     RETURNING {LOST}""")
 
 _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.errors', 'message', \
@@ -54,18 +50,17 @@ _LEASE_RAN_OUT = """jsonb_build_object('type', 'WorkerLost', 'module', 'broker.e
 'traceback', NULL)"""
 # Due at once: the lease was pause enough. Nobody could renew while Postgres was down: its holder has the time of a
 # lease to do so after a start.
+_OVERDUE = """state = 'STARTED' AND lease_until < now()
+        AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)"""
 _RESCUE = text(f"""
     UPDATE job {fail_set(error=_LEASE_RAN_OUT, pause_s="0")}
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM job WHERE state = 'STARTED' AND lease_until < now()
-          AND pg_postmaster_start_time() < now() - make_interval(secs => :up_for_s)
-        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED))
+    WHERE {picked(_OVERDUE, "ORDER BY lease_until LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED")}
     RETURNING {LOST}""")
 
 # What is to be cancelled is left to the rescue.
 _GIVE_BACK = text(f"""
     UPDATE job {BACK_SET}
-    WHERE worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL""")
+    WHERE {picked("worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL")}""")
 
 _PROLONG = text("""
     UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)

@@ -156,6 +156,18 @@ _SUBMIT = text("""
 _LIVE_WITH_KEY = text("""
     SELECT key, id FROM job WHERE key = ANY(:keys) AND state IN ('PENDING', 'STARTED', 'RETRY')""")
 
+
+def picked(condition: str, how: str = "ORDER BY id FOR NO KEY UPDATE") -> str:
+    """The rows that meet a condition, locked to be changed by the same statement.
+
+    In the order of their ids, as in every statement that waits for a row while it holds others: two of them on the same
+    rows would else end in a deadlock. Otherwise, passing over what others hold.
+    = ANY(ARRAY(...)) is evaluated once. What stands in IN (...) the planner may evaluate again for every row, and under
+    a limit it would each time pass over what is changed already and pick as many again.
+    """
+    return f"id = ANY(ARRAY(SELECT id FROM job WHERE {condition} {how}))"
+
+
 LOST = "id, state, group_id, canvas IS NOT NULL AS has_canvas, kind, attempt"
 
 CLAIMED = """id, kind, params, attempt, parent_id, root_id, group_id, canvas IS NOT NULL AS has_canvas,
@@ -249,7 +261,7 @@ _CANCEL = text(f"""
     UPDATE job SET cancel_requested_at = coalesce(cancel_requested_at, now()),
                    state = CASE WHEN state = 'STARTED' THEN state ELSE 'REVOKED' END,
                    finished_at = CASE WHEN state = 'STARTED' THEN NULL ELSE now() END
-    WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY', 'STARTED') AND (:running OR state <> 'STARTED')
+    WHERE {picked("id = ANY(:ids) AND state IN ('PENDING', 'RETRY', 'STARTED') AND (:running OR state <> 'STARTED')")}
     RETURNING {LOST}""")
 
 # A cancelled fan-out takes its children with it.
@@ -261,9 +273,10 @@ _DESCENDANTS = text("""
     SELECT id FROM family""")
 
 # A parent that waits for its children, or a job that was given back, was started in time.
+_LATE = "state IN ('PENDING', 'RETRY') AND expires_at < now() AND (state = 'RETRY' OR attempt = 0)"
 _EXPIRE = text(f"""
     UPDATE job SET state = 'REVOKED', finished_at = now()
-    WHERE state IN ('PENDING', 'RETRY') AND expires_at < now() AND (state = 'RETRY' OR attempt = 0)
+    WHERE {picked(_LATE, "ORDER BY expires_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED")}
     RETURNING {LOST}""")
 
 _FORGET = text("""
@@ -362,9 +375,9 @@ def cancel(on: Executor, job_id: UUID, *, running: bool = True) -> list[Lost]:
     return lost
 
 
-def expire(on: Executor) -> list[Lost]:
-    """Revoke what was not started before its expiry."""
-    return [Lost(*row) for row in on.execute(_EXPIRE)]
+def expire(on: Executor, limit: int = 500) -> list[Lost]:
+    """Revoke what was not started before its expiry: the longest expired."""
+    return [Lost(*row) for row in on.execute(_EXPIRE, {"limit": limit})]
 
 
 def forget(on: Executor, job_id: UUID) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import CursorResult, text
 
-from db.ledger import BATCH_WINDOW, Executor, Lane
+from db.ledger import BATCH_WINDOW, Executor, Lane, picked
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,15 @@ class Nudge:
     begun: bool = False  # it had its turn and lost its worker: it goes before those that wait for theirs
 
 
-_UNSEND = text("""
-    UPDATE job SET sent_at = NULL WHERE id = ANY(:ids) AND state IN ('PENDING', 'RETRY')""")
+_UNSEND = text(f"""
+    UPDATE job SET sent_at = NULL WHERE {picked("id = ANY(:ids) AND state IN ('PENDING', 'RETRY')")}""")
 
 _NUDGE = "id, kind, queue, priority, params, time_limit_s, root_id, parent_id, attempt > 0"
 
+_UNSENT = "state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NULL AND run_at <= now()"
 _DUE = text(f"""
     UPDATE job SET sent_at = clock_timestamp()
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM job WHERE state IN ('PENDING', 'RETRY') AND sent_at IS NULL AND lane IS NULL AND run_at <= now()
-        ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED))
+    WHERE {picked(_UNSENT, "ORDER BY run_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED")}
     RETURNING {_NUDGE}""")
 
 _WAITING = "state IN ('PENDING', 'RETRY') AND lane IS NOT NULL"
@@ -80,10 +79,13 @@ _LANES = text(_let_go(f"""
 # A list in Redis is served in the order of sending, but for jobs that had begun before, and what a batch took along.
 _OVERTAKEN = text("""
     UPDATE job SET sent_at = NULL
-    FROM (SELECT queue, priority, max(sent_at) AS sent_at FROM job WHERE state = 'STARTED' AND attempt = 1
-            AND leader_id IS NULL GROUP BY queue, priority) AS running
-    WHERE job.queue = running.queue AND job.priority = running.priority AND job.state IN ('PENDING', 'RETRY')
-      AND job.sent_at < running.sent_at - make_interval(secs => :older_s)""")
+    WHERE id = ANY(ARRAY(
+        SELECT job.id
+        FROM (SELECT queue, priority, max(sent_at) AS sent_at FROM job WHERE state = 'STARTED' AND attempt = 1
+                AND leader_id IS NULL GROUP BY queue, priority) AS running
+        JOIN job ON job.queue = running.queue AND job.priority = running.priority AND job.state IN ('PENDING', 'RETRY')
+            AND job.sent_at < running.sent_at - make_interval(secs => :older_s)
+        FOR NO KEY UPDATE OF job SKIP LOCKED))""")
 
 _SENT_COUNTS = text("""
     SELECT queue, count(*) FROM job

@@ -1,0 +1,132 @@
+"""Statements that change many rows wait for each other, or pass over what another holds: none ends in a deadlock.
+
+Each is begun while somebody holds the row in the middle, then another that takes the same rows in the order of their
+ids. Had the first taken them in another order, each would now hold what the other wants next.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
+
+from db import barrier, batch, lease, ledger, outbox
+from db.batch import Failure
+from db.engine import autocommit, session
+from db.ledger import Claimed, NewJob
+
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
+ERROR = {"type": "ValueError", "module": "builtins", "message": "no", "traceback": None}
+IDS = [UUID(int=n) for n in range(1, 4)]
+OTHER = UUID(int=9)
+
+_LOCK = text("SELECT FROM job WHERE id = :id FOR UPDATE")
+
+
+def new(job_id: UUID, **fields: Any) -> NewJob:
+    return NewJob(job_id, "tests.together", "cpu", 3, {}, run_at=PAST, **fields)
+
+
+def waiting(on: Connection, **fields: Any) -> list[Claimed]:
+    """In the table they lie in the opposite order."""
+    ledger.submit(on, [new(each, **fields) for each in reversed(IDS)])
+    return []
+
+
+def running(on: Connection) -> list[Claimed]:
+    waiting(on, batch="a")
+    leader = ledger.claim(on, IDS[-1], "w", 60)
+    assert leader is not None
+    return [leader, *batch.join(on, leader, "w", 60, 2)]
+
+
+def children(on: Connection) -> list[Claimed]:
+    ledger.submit(on, [new(OTHER)])
+    barrier.wait_for(on, OTHER, 3, parent_id=OTHER)
+    return waiting(on, group_id=OTHER)
+
+
+def overtaken(on: Connection) -> list[Claimed]:
+    waiting(on)
+    on.execute(text("UPDATE job SET sent_at = :past"), {"past": PAST})
+    ledger.submit(on, [new(OTHER)])
+    ledger.claim(on, OTHER, "w", 60)
+    return []
+
+
+Statement = Callable[[Session, list[Claimed]], object]
+STATEMENTS: dict[str, tuple[Callable[[Connection], list[Claimed]], Statement]] = {
+    "succeed": (running, lambda on, jobs: batch.succeed(on, [(each, 1) for each in jobs])),
+    "fail": (running, lambda on, jobs: batch.fail(on, [Failure(each, ERROR, permanent=False) for each in jobs])),
+    "hand over": (running, lambda on, jobs: batch.hand_over(on, jobs)),
+    "lose": (running, lambda on, jobs: lease.lose(on, jobs[0].id, "w", ERROR)),
+    "give back": (running, lambda on, _: lease.give_back(on, "w")),
+    "cancel": (children, lambda on, _: ledger.cancel(on, OTHER)),
+    "expire": (lambda on: waiting(on, expires_at=PAST), lambda on, _: ledger.expire(on)),
+    "unsend": (waiting, lambda on, _: outbox.unsend(on, reversed(IDS))),
+    "unsend overtaken": (overtaken, lambda on, _: outbox.unsend_overtaken(on, 10)),
+}
+
+
+@pytest.mark.parametrize("scan", ["seqscan", "indexscan"])
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_rows_are_taken_in_one_order_or_passed_over(on: Connection, name: str, scan: str) -> None:
+    prepare, statement = STATEMENTS[name]
+    jobs = prepare(on)
+
+    def first() -> None:
+        with session() as transaction:
+            for each in ("seqscan", "indexscan", "bitmapscan"):
+                transaction.execute(text(f"SET LOCAL enable_{each} = {'on' if each == scan else 'off'}"))
+            statement(transaction, jobs)
+
+    def second() -> None:
+        with session() as transaction:
+            for each in IDS:
+                transaction.execute(_LOCK, {"id": each})
+
+    with ThreadPoolExecutor(2) as pool, session() as holder:
+        holder.execute(_LOCK, {"id": IDS[1]})
+        begun = [pool.submit(first)]
+        until_they_wait(on, begun)
+        begun.append(pool.submit(second))
+        until_they_wait(on, begun)
+        holder.commit()
+        for each in begun:
+            each.result()
+
+
+def test_what_changed_while_it_was_waited_for_is_settled_as_it_is_now(on: Connection) -> None:
+    jobs = running(on)
+
+    def settle() -> None:
+        with autocommit() as connection:
+            batch.succeed(connection, [(each, 1) for each in jobs])
+
+    with ThreadPoolExecutor(1) as pool, session() as holder:
+        ledger.cancel(holder, IDS[1])
+        holder.execute(text("UPDATE job SET attempt = 7 WHERE id = :id"), {"id": IDS[2]})
+        begun = pool.submit(settle)
+        until_they_wait(on, [begun])
+        holder.commit()
+        begun.result()
+
+    states = on.execute(text("SELECT state FROM job ORDER BY id")).scalars()
+    assert list(states) == ["SUCCESS", "REVOKED", "STARTED"]
+
+
+def test_what_expired_is_revoked_by_the_limit(on: Connection) -> None:
+    waiting(on, expires_at=PAST)
+
+    assert [len(ledger.expire(on, limit=2)) for _ in range(3)] == [2, 1, 0]
+
+
+def until_they_wait(on: Connection, begun: Sequence[Future[None]]) -> None:
+    """Or are done."""
+    waiters = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    while on.execute(waiters).scalar_one() < sum(not each.done() for each in begun):
+        pass
