@@ -4,15 +4,20 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from broker.context import Context
 from broker.job import Params, job
+from jobs.training import files
+from jobs.training.files import FilePath
 
 
 class Evaluate(Params):
     """Edit the images of a benchmark and score the edits, as a configuration says; ends with a report."""
 
-    config: str = Field(min_length=1, description="YAML or JSON file on the worker's machine: docs/recipes/edit.md.")
+    config: FilePath = Field(
+        min_length=1, description="YAML or JSON file on the worker's machine: docs/recipes/edit.md."
+    )
     retry_failed: bool = Field(default=True, description="Try pairs again that failed in an earlier evaluation.")
 
 
@@ -31,8 +36,21 @@ class Compare(Params):
     seed: int = Field(default=0, ge=0, lt=2**31, description="Of the bootstrap.")
 
 
+def readable(params: Evaluate, session: Session) -> None:
+    """Refuses a configuration that is not there."""
+    files.find("config", params.config, "give the absolute path of a run's YAML or JSON")
+
+
 # Ten attempts: each goes on where the one before it was.
-@job("edit.evaluate", params=Evaluate, queue="cpu", key="{config}", max_attempts=10, time_limit=24 * 3600)
+@job(
+    "edit.evaluate",
+    params=Evaluate,
+    queue="cpu",
+    key="{config}",
+    max_attempts=10,
+    time_limit=24 * 3600,
+    check=readable,
+)
 def evaluate(ctx: Context, params: Evaluate) -> dict[str, Any]:
     from jobs.edit.evaluate import evaluate
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from jobs.recommend.histories import Floats, Histories
+from jobs.recommend.params import ML_100K
 from jobs.recommend.sources import catalogue as items
 from jobs.recommend.sources import database, movielens
 from jobs.recommend.sources.catalogue import Catalogue, Features
 from jobs.recommend.sources.events import Columns, histories
 from jobs.training import tables
+from jobs.training.files import is_table
 from jobs.training.tables import DataError
 
-__all__ = ["Catalogue", "Columns", "DataError", "Dataset", "Features", "load", "read_catalogue"]
+__all__ = ["ML_100K", "Catalogue", "Columns", "DataError", "Dataset", "Features", "load", "read_catalogue"]
 
-ML_100K = "ml-100k"
 _WHEEL = "recbole==1.2.1"
 _ROWS = 10_000  # of a catalogue as Python objects at a time
 
@@ -88,8 +89,9 @@ def _wanted(columns: Columns, min_rating: float | None) -> list[str]:
 def _items(catalogue: str | None, data: str | None = None) -> Catalogue:
     if catalogue is None:
         return Catalogue()
-    is_file = Path(catalogue).suffix.lower() in (*tables.PARQUET, *tables.DELIMITERS)
-    return read_catalogue(Path(catalogue)) if data is None or is_file else database.read_catalogue(data, catalogue)
+    if data is None or is_table(catalogue):
+        return read_catalogue(Path(catalogue))
+    return database.read_catalogue(data, catalogue)
 
 
 def _there(path: Path) -> Path:

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from broker.errors import InvalidParams
 from broker.job import Params
 from broker.limits import shown
 from broker.params import parse
+from jobs.training.files import absolute, is_table
 from jobs.training.options import Acceleration
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,19 +32,35 @@ DATA = (
     'Where the interactions are: "ml-100k"; the path of a .csv, .tsv or .parquet file or of a MovieLens folder that '
     'the worker can read; "sql:NAME", a database that the worker knows by that name; or sqlite:///PATH.'
 )
-DATABASES = ("sql:", "sqlite:///")
+ML_100K, DATABASE = "ml-100k", "database"  # names of data that are no paths
+NAMED, SQLITE = "sql:", "sqlite:///"
+DATABASES = (NAMED, SQLITE)
+
+
+def _data(value: str) -> str:
+    if value in (ML_100K, DATABASE):
+        return value
+    return SQLITE + absolute(value.removeprefix(SQLITE)) if value.startswith(SQLITE) else absolute(value)
+
+
+def _table(value: str) -> str:
+    return absolute(value) if is_table(value) else value
+
+
+Data = Annotated[str, AfterValidator(_data)]
+TableFile = Annotated[str, AfterValidator(_table)]
 
 
 class Source(Params):
     """Interactions, and which columns of a file mean what."""
 
-    data: str = Field("ml-100k", min_length=1, description=DATA)
+    data: Data = Field(ML_100K, min_length=1, description=DATA)
     user: str = Field("user", description="Column of the user.")
     item: str = Field("item", description="Column of the item.")
     time: str = Field("timestamp", description="Column of the time: numbers or ISO 8601.")
     rating: str | None = Field(None, description="Column of the rating, if there is one.")
     min_rating: float | None = Field(None, description="Leave out interactions rated lower.")
-    catalogue: str | None = Field(
+    catalogue: TableFile | None = Field(
         None, description="File or table of items: item, title, and features in further columns."
     )
     table: str | None = Field(None, min_length=1, description="Of a database: the table of interactions.")
@@ -59,9 +76,29 @@ class Source(Params):
             raise ValueError(f"table={self.table!r} is of a database, data={self.data!r} is none: leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _columns(self) -> "Source":
+        known = ("user", "item", "time", "rating", "catalogue", *(["min_rating"] if self.data == DATABASE else []))
+        for name in known if self.data in (ML_100K, DATABASE) else ():
+            if (given := getattr(self, name)) != Source.model_fields[name].default:
+                raise ValueError(f"{name}={shown(given)} has no effect on data={self.data!r}: leave it out")
+        columns = [each for each in (self.user, self.item, self.time, self.rating) if each is not None]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"user, item, time and rating are {', '.join(columns)}: name a column of each")
+        named = self.data.startswith(DATABASES) or is_table(self.data)
+        if self.min_rating is not None and self.rating is None and named:
+            raise ValueError(f"min_rating={self.min_rating:g} needs a rating column: name it, rating=…")
+        return self
+
 
 class ImportData(Source):
     """Take users' histories and the catalogue into the database."""
+
+    @model_validator(mode="after")
+    def _from_elsewhere(self) -> "ImportData":
+        if self.data == DATABASE:
+            raise ValueError(f"data is {DATABASE!r}, which is where imports go: name a file or {ML_100K!r}")
+        return self
 
 
 class ImportAnilist(Params):
@@ -75,7 +112,7 @@ class ImportAnilist(Params):
     metadata: bool = Field(True, description="Titles, genres, tags, studios, voice actors and years, too.")
     tag_rank: int = Field(60, ge=0, le=100, description="Tags that this share of AniList's voters find fitting.")
     ids: Literal["anilist", "mal"] = Field("anilist", description="Whose ids the catalogue has; mal: MyAnimeList's.")
-    mapping: str | None = Field(None, description="File with the columns source (such an id) and item (ours).")
+    mapping: TableFile | None = Field(None, description="File with the columns source (such an id) and item (ours).")
     prefix: str | None = Field(
         None, max_length=64, description="Put before the names, so that they meet none of your users'."
     )
@@ -85,7 +122,7 @@ class ImportAnilist(Params):
 class Train(Source, Acceleration):
     """Train a recommender; it comes into use if it ranks no worse on validation than the one in use."""
 
-    data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')
+    data: Data = Field(ML_100K, min_length=1, description=DATA + ' "database": the imported histories.')
     model: Literal["sasrec", "bert4rec", "blend"] = Field(
         "sasrec", description="blend: a SASRec with transition counts and EASE^R, weighted by validation."
     )
@@ -136,20 +173,20 @@ class Train(Source, Acceleration):
 class Evaluate(Source, Acceleration):
     """Fit recommenders on one split, choose by validation, measure on test once: a table, and who beats whom."""
 
-    data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')
+    data: Data = Field(ML_100K, min_length=1, description=DATA + ' "database": the imported histories.')
     models: list[RankerName] = Field(list(get_args(RankerName)), min_length=1, description="Which to measure.")
     preset: Literal["default", "quick"] = Field("default", description="quick: small networks, two epochs.")
     seed: int = Field(42, ge=0, lt=2**31 - 100, description="The first seed.")
     seeds: int = Field(3, ge=1, le=100, description="How many, of whatever draws numbers.")
     users: int = Field(20_000, ge=2, description="Users at most that are measured, drawn once where there are more.")
-    split: str | None = Field(None, description="A frozen split: split.csv of another evaluation's report.")
+    split: TableFile | None = Field(None, description="A frozen split: split.csv of another evaluation's report.")
     in_use: bool = Field(False, description="Measure the registered model in use, too.")
 
 
 class Adapt(Source):
     """Measure whether a few steps on each user's own history make the network in use rank better; nothing changes."""
 
-    data: str = Field("ml-100k", min_length=1, description=DATA + ' "database": the imported histories.')
+    data: Data = Field(ML_100K, min_length=1, description=DATA + ' "database": the imported histories.')
     steps: int = Field(5, ge=1, le=100, description="Steps on the vector of each user.")
     rate: float = Field(0.05, gt=0, le=1, description="Of these steps.")
     pull: float = Field(1.0, ge=0, description="How strongly the vector is held near zero.")

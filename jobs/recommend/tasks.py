@@ -2,13 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from broker.context import Context
-from broker.errors import InvalidParams
 from broker.job import job
-from db.recommend import UserProfile
-from jobs.recommend.cache import unknown
 from jobs.recommend.params import (
     Adapt,
     Evaluate,
@@ -23,21 +18,10 @@ from jobs.recommend.params import (
     Similar,
     Train,
 )
+from jobs.recommend.submitted import known_user, readable, readable_mapping, stored_user
 
 
-def known_user(params: PretrainUser, session: Session) -> None:
-    """Refuses a user of whom there is no history, stored or given."""
-    if params.item_ids is None and session.get(UserProfile, params.username) is None:
-        raise InvalidParams(unknown(params.username))
-
-
-def stored_user(params: ScoreItems, session: Session) -> None:
-    """Refuses a user of whom there is no stored history."""
-    if session.get(UserProfile, params.username) is None:
-        raise InvalidParams(unknown(params.username))
-
-
-@job("recommend.import_data", params=ImportData, queue="cpu", time_limit=3600)
+@job("recommend.import_data", params=ImportData, queue="cpu", time_limit=3600, check=readable)
 def import_data(ctx: Context, params: ImportData) -> dict[str, Any]:
     from jobs.recommend.intake import import_data
 
@@ -45,7 +29,14 @@ def import_data(ctx: Context, params: ImportData) -> dict[str, Any]:
 
 
 # Ten attempts: what AniList has answered is not asked again.
-@job("recommend.import_anilist", params=ImportAnilist, queue="cpu", max_attempts=10, time_limit=6 * 3600)
+@job(
+    "recommend.import_anilist",
+    params=ImportAnilist,
+    queue="cpu",
+    max_attempts=10,
+    time_limit=6 * 3600,
+    check=readable_mapping,
+)
 def import_anilist(ctx: Context, params: ImportAnilist) -> dict[str, Any]:
     from jobs.recommend.sources.anilist.intake import import_anilist
 
@@ -53,7 +44,7 @@ def import_anilist(ctx: Context, params: ImportAnilist) -> dict[str, Any]:
 
 
 # Ten attempts: each goes on from the last one's checkpoint.
-@job("recommend.train", params=Train, queue="gpu", max_attempts=10, time_limit=24 * 3600)
+@job("recommend.train", params=Train, queue="gpu", max_attempts=10, time_limit=24 * 3600, check=readable)
 def train(ctx: Context, params: Train) -> dict[str, Any]:
     from jobs.recommend.train import train
 
@@ -61,7 +52,7 @@ def train(ctx: Context, params: Train) -> dict[str, Any]:
 
 
 # Ten attempts: networks that are trained are kept, and one that was being trained goes on from its checkpoint.
-@job("recommend.evaluate", params=Evaluate, queue="gpu", max_attempts=10, time_limit=24 * 3600)
+@job("recommend.evaluate", params=Evaluate, queue="gpu", max_attempts=10, time_limit=24 * 3600, check=readable)
 def evaluate(ctx: Context, params: Evaluate) -> dict[str, Any]:
     from jobs.recommend.evaluation import evaluate
 
@@ -98,7 +89,8 @@ def pretrain_all(ctx: Context, params: PretrainAll) -> dict[str, Any]:
     return pretrain_all(ctx, params)
 
 
-# Ten attempts: each goes on with what the last one's children have done.
+# Ten attempts: each goes on with what the last one's children have done. No check: beat submits it, and what is wrong
+# with its source is to be a row that says so.
 @job("recommend.refresh", params=Refresh, queue="cpu", key="weekly", max_attempts=10)
 def refresh(ctx: Context, params: Refresh) -> dict[str, Any]:
     from jobs.recommend.weekly import refresh
@@ -135,7 +127,7 @@ def similar(ctx: Context, params: Similar) -> dict[str, Any]:
     return similar(ctx, params)
 
 
-@job("recommend.adapt", params=Adapt, queue="gpu", time_limit=3600)
+@job("recommend.adapt", params=Adapt, queue="gpu", time_limit=3600, check=readable)
 def adapt(ctx: Context, params: Adapt) -> dict[str, Any]:
     from jobs.recommend.adaptation import adapt
 

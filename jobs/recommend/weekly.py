@@ -22,8 +22,7 @@ from db import recommend as rows
 from db.job import Job as Row
 from db.recommend import MODEL
 from jobs.recommend import weekly_report
-from jobs.recommend.intake import DATABASE
-from jobs.recommend.params import Refresh
+from jobs.recommend.params import DATABASE, Refresh
 from jobs.recommend.tasks import import_anilist, import_data, pretrain_all, train
 
 log = structlog.get_logger()

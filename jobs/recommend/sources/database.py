@@ -20,13 +20,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchT
 
 from broker.errors import GristmillError, summary
 from db.settings import redact
+from jobs.recommend.params import DATABASES, NAMED, SQLITE
 from jobs.recommend.sources.catalogue import ITEM, Catalogue, from_rows
 from jobs.recommend.sources.events import Columns
 from jobs.recommend.sources.settings import VARIABLE, settings
 from jobs.training import tables
 from jobs.training.tables import DataError
 
-NAMED, SQLITE = "sql:", "sqlite:///"
 ROWS = 50_000  # that the server sends at a time
 
 
@@ -35,7 +35,7 @@ class Unreachable(GristmillError):
 
 
 def is_database(data: str) -> bool:
-    return data.startswith((NAMED, SQLITE))
+    return data.startswith(DATABASES)
 
 
 def read_events(data: str, name: str, columns: Columns, *, rated: bool) -> pa.Table:

@@ -65,7 +65,11 @@ def test_the_model_in_use_is_measured_beside_the_others(trained: dict[str, Any])
     ("rows", "params", "said"),
     [
         ("u,a,1\nu,b,2\nv,a,1\n", {}, "no user has three items or more"),
-        ("u,a,1\nu,b,2\nu,c,3\n", {"split": "none.csv"}, "split 'none.csv' cannot be read"),
+        (
+            "u,a,1\nu,b,2\nu,c,3\n",
+            {"split": __file__},
+            "split test_evaluate.py: its first lines are not '# data sha256",
+        ),
         ("u,a,1\nu,b,2\nu,c,3\n", {"in_use": True}, "no recommender is in use"),
     ],
 )

@@ -14,7 +14,7 @@ from db.job import Job as Row
 from db.recommend import CatalogueItem, UserProfile
 from db.settings import settings
 from db.store import ArtifactStore
-from jobs.recommend import evaluate
+from jobs.recommend import evaluate, tasks
 from jobs.recommend.artifact import load_model
 from jobs.recommend.tasks import adapt, import_data, pretrain_all, pretrain_user, refresh, train
 from tests.integration.recommend.conftest import ITEMS, USERS
@@ -147,8 +147,10 @@ def test_an_attempt_after_the_registration_registers_nothing_again(imported: dic
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"data": "nowhere.csv"}, "nowhere.csv' on the machine of this worker: give 'ml-100k' or the absolute path"),
-        ({"user": "who"}, "events.csv has no column 'who', it has 'user', 'item', 'timestamp'"),
+        (
+            {"time": "item", "item": "timestamp"},
+            "events.csv: column 'item' holds 'i[0-9]+' in row 1, which is no time",
+        ),
         ({"data": "database"}, "the database holds no histories"),
     ],
 )
@@ -171,6 +173,18 @@ def test_bad_data_fails_for_good_in_one_line(
         (pretrain_user, {"username": "u0", "top_k": 0}, "top_k=0"),
         (pretrain_user, {"username": "nobody"}, "unknown user 'nobody': import a history"),
         (pretrain_user, {"username": "new", "item_ids": []}, "item_ids"),
+        (train, {"data": "/nowhere.csv"}, "data: there is nothing at '/nowhere.csv': give the absolute path"),
+        (
+            tasks.evaluate,
+            {"data": "database", "split": "/no.csv"},
+            "split: there is nothing at '/no.csv': give a split.csv",
+        ),
+        (import_data, {"catalogue": "/no.csv", "data": "sql:x", "table": "y"}, "catalogue: there is nothing at '/no.c"),
+        (tasks.import_anilist, {"usernames": ["ann"], "mapping": "/no.csv"}, "mapping: there is nothing at '/no.csv'"),
+        (import_data, {"data": "database"}, "data is 'database', which is where imports go"),
+        (train, {"data": "database", "min_rating": 3}, "min_rating=3.0 has no effect on data='database'"),
+        (train, {"user": "item", "data": "e.csv"}, "user, item, time and rating are item, item, timestamp: name a col"),
+        (import_data, {"data": "e.csv", "min_rating": 3}, "min_rating=3 needs a rating column: name it"),
         (refresh, {"training": {"epochs": 3, "preset": "quick"}}, "training has preset='quick': give it beside train"),
         (refresh, {"training": {"promote": False}}, "training has promote=False: the loop puts the new model"),
     ],
