@@ -1,5 +1,6 @@
 """Versions of models as a page compares them: each with its artifact's facts, and what comparisons measured of them."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,6 +50,14 @@ class Comparison:
     entries: dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """How many users there are, and how many of them have a list of some version that is of their history as it is."""
+
+    users: int
+    ready: int
+
+
 # Without the confusion matrices, which of many classes and versions are megabytes that no page shows.
 _VERSIONS = text("""
     SELECT name, version, is_current, m.created_at, m.job_id, slim.metrics, lineage, artifact_digest, size_bytes, kind,
@@ -62,7 +71,19 @@ _VERSIONS = text("""
                     ELSE m.metrics #- '{dev,confusion}' END AS metrics) AS dev, LATERAL (
         SELECT CASE WHEN dev.metrics #> '{test,confusion}' IS NULL THEN dev.metrics
                     ELSE dev.metrics #- '{test,confusion}' END AS metrics) AS slim
+    WHERE CAST(:name AS varchar) IS NULL OR name = :name
     ORDER BY name, version DESC""")
+
+_MADE_OF = text("""
+    SELECT name, version FROM model
+    WHERE EXISTS (SELECT FROM jsonb_each(lineage) AS of(relation, origin) WHERE origin @> CAST(:origin AS jsonb))
+    ORDER BY name, version DESC""")
+
+# However old: what comes into use is counted as new.
+_LISTS = text("""
+    SELECT (SELECT count(*) FROM user_profile) AS users, (
+        SELECT count(*) FROM recommendation_cache JOIN user_profile USING (username, profile_hash)
+        WHERE recommendation_cache.model_version = :version) AS ready""")
 
 # By way of the few artifacts: the ledger has no index on kinds.
 _FOUND = text("""
@@ -70,9 +91,20 @@ _FOUND = text("""
     WHERE a.kind = :kind AND j.state = 'SUCCESS' ORDER BY a.created_at DESC LIMIT :limit""")
 
 
-def versions(on: Reader) -> list[Version]:
-    """All versions of all models: by name, the newest first."""
-    return [Version(**row) for row in on.execute(_VERSIONS).mappings()]
+def versions(on: Reader, name: str | None = None) -> list[Version]:
+    """All versions of all models, or of one: by name, the newest first."""
+    return [Version(**row) for row in on.execute(_VERSIONS, {"name": name}).mappings()]
+
+
+def made_of(on: Reader, name: str, version: int) -> list[tuple[str, int]]:
+    """Names and versions of those whose lineage has this one as a teacher, a parent or the like."""
+    origin = json.dumps({"name": name, "version": version})
+    return [(found, number) for found, number in on.execute(_MADE_OF, {"origin": origin})]
+
+
+def lists(on: Reader, version: int) -> Lists:
+    """What a version of the recommender would serve at once."""
+    return Lists(*on.execute(_LISTS, {"version": version}).one())
 
 
 def comparisons(on: Reader) -> list[Comparison]:

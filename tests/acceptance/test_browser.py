@@ -261,6 +261,18 @@ def test_without_a_script_it_works_all_the_same(open_page: Open) -> None:
     expect(page.locator("pre").first).to_have_text('"plain text"')
 
 
+def test_another_version_of_a_model_is_put_into_use_without_a_script_too(open_page: Open) -> None:
+    for _ in range(2):
+        register("turned", {})
+    page = open_page("/models/turned?version=2", java_script_enabled=False)
+    page.get_by_role("link", name="Put into use").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Put turned version 2 into use?")
+    page.get_by_role("button", name="Put version 2 into use").click()
+
+    expect(page.get_by_role("heading", level=2).first).to_have_text("Version 2 in use")
+    expect(page.get_by_role("link", name="Roll back to version 1")).to_be_visible()
+
+
 def test_the_example_shows_progress(open_page: Open, site: str, go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "DOOR", httpx2.AsyncClient(base_url=f"{site}/api/v1", timeout=60))
     monkeypatch.setattr(progress, "JOB", {"kind": "tests.step", "params": {"go": str(go)}})
@@ -288,6 +300,7 @@ def filled(site: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     remember()
     for name, metrics in MEASURED.items():
         register(name, metrics, **(of_teacher() if "compression" in metrics else {}))
+    register("teacher", {"dev": {"accuracy": 0.89}})
     shown = evaluated.pictures(tmp_path_factory.mktemp("edit") / "pictures", 4)
     run = evaluated.run({"light": [9.0, 3.5, 6.0], "text": [7.25, "unparsable: no score"]}, shown)
     done, failed = echo.submit(value={"a": [1, 2]}), fail.submit(permanent=True)
@@ -297,8 +310,8 @@ def filled(site: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
         "overview": "/", "jobs": "/jobs", "done": f"/jobs/{done.id}", "failed": f"/jobs/{failed.id}", "kinds": "/new",
         "new": "/new/recommend.pretrain_user", "recommendations": "/recommendations",
         "recommended": "/recommendations/ann", "nobody": "/recommendations/nobody", "models": "/models",
-        "model": "/models/teacher", "edits": "/edits", "edit": f"/edits/{run}", "classify": "/classify",
-        "not found": "/nothing",
+        "model": "/models/teacher", "promote": "/models/teacher/2/promote", "edits": "/edits", "edit": f"/edits/{run}",
+        "classify": "/classify", "not found": "/nothing",
     }  # fmt: skip
 
 
@@ -350,7 +363,7 @@ def test_no_button_is_shown_to_whom_it_would_refuse(
             buttons.setdefault(scope, set()).update(shown)
 
     work = {"Cancel", "Run again as a new job", "Retry as a new job", "Submit", "Compute again", "Classify"}
-    assert buttons == {"read": set(), "submit": work, "admin": work}
+    assert buttons == {"read": set(), "submit": work, "admin": work | {"Put version 2 into use"}}
 
 
 @pytest.mark.parametrize(("origin", "sends_the_cookie"), [

@@ -11,6 +11,7 @@ from web.pages.jobs import router as jobs_routes
 from web.pages.models import router as models_routes
 from web.pages.new import router as new_routes
 from web.pages.overview import router as overview_routes
+from web.pages.promote import router as promote_routes
 from web.pages.recommendations import router as recommendations_routes
 from web.pages.static import router as static_routes
 
@@ -25,6 +26,7 @@ for each in (
     artifact_routes,
     recommendations_routes,
     models_routes,
+    promote_routes,
     entry_routes,
     static_routes,
 ):

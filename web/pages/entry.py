@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from fastapi import Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from db.token import READ, SUBMIT
+from db.token import ADMIN, READ, SUBMIT
 from web.pages.frame import COOKIE, HEADERS, page, pages
 from web.problems import Problem
 from web.tokens import Caller, admitted
@@ -29,6 +29,13 @@ async def submitter(request: Request) -> Caller:
     return await _known(request, SUBMIT)
 
 
+async def administrator(request: Request) -> Caller:
+    """A dependency: he may do all, and changes nothing but from one of our pages. Raises Problem."""
+    if request.method == "POST":
+        own_page(request)
+    return await _known(request, ADMIN)
+
+
 def own_page(request: Request) -> None:
     """Raises Problem 403 for a form that is not ours."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
@@ -39,6 +46,7 @@ def own_page(request: Request) -> None:
 
 Reader = Annotated[Caller, Depends(reader)]
 Submitter = Annotated[Caller, Depends(submitter)]
+Administrator = Annotated[Caller, Depends(administrator)]
 Next = Annotated[str, Query(max_length=2000)]
 
 router = pages()

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
-from db import measured
+from db import measured, registry
 from db.engine import session
 from db.measured import Version
 from db.read import NotFound
 from db.recommend import MODEL
+from db.token import ADMIN
 from jobs.training.registered import origins, scores
 from web.pages.compared import groups
 from web.pages.entry import Reader
@@ -57,19 +58,22 @@ def show_model(
 ) -> Response:
     """One model: its versions, and one of them, which is the one in use if none is asked for. Raises NotFound."""
     with session() as opened:
-        everything = measured.versions(opened)
-    versions = [each for each in everything if each.name == name]
-    if not versions:
-        raise NotFound(f"there is no model {name!r}: /models lists what there is")
-    shown = _named(versions)[0].version if version is None else None
-    shown = shown or next((each for each in versions if each.version == version), None)
-    if shown is None:
-        raise NotFound(f"there is no version {version} of model {name!r}: /models/{name} lists them")
-    made_of_it = [each for each in everything if _from(each, shown)]
+        versions = measured.versions(opened, name)
+        if not versions:
+            raise NotFound(f"there is no model {name!r}: /models lists what there is")
+        shown = next((each for each in versions if each.version == version), None)
+        if version is None:
+            shown = _named(versions)[0].version
+        elif shown is None:
+            raise NotFound(f"there is no version {version} of model {name!r}: /models/{name} lists them")
+        made_of_it = measured.made_of(opened, name, shown.version)
+        before = registry.previous(opened, name) if shown.is_current else None
+    may = who.may(ADMIN)
+    goes_to = (before.version if before else None) if shown.is_current else shown.version
     return page(
         request, "model.html", name=name, versions=versions[:_VERSIONS], more=len(versions[_VERSIONS:]), shown=shown,
         metrics=metrics_table(shown.metrics), scores=scores, origins=origins, made_of_it=made_of_it,
-        served=name == MODEL,
+        served=name == MODEL, may=may, goes_to=goes_to if may else None,
     )  # fmt: skip
 
 
@@ -96,7 +100,3 @@ def _named(versions: Sequence[Version]) -> list[Named]:
     return [
         Named(next((each for each in found if each.is_current), found[0]), len(found)) for found in of_name.values()
     ]
-
-
-def _from(version: Version, origin: Version) -> bool:
-    return any((name, number) == (origin.name, origin.version) for _, name, number in origins(version.lineage))

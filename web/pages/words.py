@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from markupsafe import Markup, escape
 
@@ -71,6 +71,11 @@ def query(**given: Any) -> str:
     return f"?{urlencode(kept)}" if kept else ""
 
 
+def model(name: str, version: int | None = None) -> str:
+    """The address of a model's page."""
+    return f"/models/{quote(name, safe='')}{query(version=version)}"
+
+
 def prose(message: str) -> Markup:
     """A message as a sentence on a page: what stands between backticks is code."""
     words_and_code = (message[:1].upper() + message[1:]).split("`")
@@ -91,4 +96,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "span": span, "since": since, "moment": moment, "took": words.took_s, "note": note, "size": size, "number": number,
     "readable": readable, "prose": prose, "redact": redact, "brief": lambda value: str(value)[:PREFIX],
     "state": lambda value: STATES.get(value, value), "priority": lambda value: _PRIORITIES.get(value, str(value)),
+    "model": model,
 }  # fmt: skip
