@@ -23,7 +23,7 @@ class Dispatcher(EventDispatcher):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._due = False
-        if self.on_send_buffered:
+        if options.get("on_send_buffered"):
             self.on_send_buffered = self._flush_soon
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:
@@ -32,9 +32,10 @@ class Dispatcher(EventDispatcher):
         return super().send(type, *args, **{**fields, **said})
 
     def _flush_soon(self) -> None:
-        if not self._due:
+        loop = get_event_loop()
+        if loop is not None and not self._due:
             self._due = True
-            get_event_loop().call_later(SOON_S, self._flush_now)
+            loop.call_later(SOON_S, self._flush_now)  # type: ignore[no-untyped-call]
 
     def _flush_now(self) -> None:
         self._due = False

@@ -60,6 +60,22 @@ class Shape:
         return asdict(self)
 
 
+class Dropout(nn.Dropout):
+    """torch's, with masks drawn by the byte on a CPU, in a fifth of the time: one by one they took a tenth of a step.
+
+    The probability is rounded to the next 256th.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See torch."""
+        dropped = round(self.p * 256)
+        if not self.training or not dropped or x.device.type != "cpu":
+            return super().forward(x)
+        drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+        return x * kept * (256 / (256 - dropped))
+
+
 class Block(nn.Module):
     """Attention and feed-forward, normalised before each."""
 
@@ -72,7 +88,7 @@ class Block(nn.Module):
         self.out = nn.Linear(shape.dim, shape.dim)
         self.before_feed = nn.LayerNorm(shape.dim)
         self.feed = nn.Sequential(nn.Linear(shape.dim, shape.dim), nn.GELU(), nn.Linear(shape.dim, shape.dim))
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
     def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """x (B, L, D); keys (B, 1, 1, L), true where attendable, or None when only the order decides."""
@@ -122,7 +138,7 @@ class Recommender(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.norm = nn.LayerNorm(shape.dim)
         self.bias = nn.Parameter(torch.zeros(shape.items))
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
         nn.init.normal_(self.item.weight, std=0.02)
         nn.init.normal_(self.place.weight, std=0.02)
         with torch.no_grad():

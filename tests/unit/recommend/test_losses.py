@@ -1,6 +1,7 @@
 """The losses, each against an identity with another one or with its definition; and what a recipe does to examples."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,44 @@ def test_the_full_softmax_is_cross_entropy_over_what_the_user_has_not_read(archi
 
     expected = F.cross_entropy(open_items(model, hidden, batch), batch.target[:, 0], reduction="sum")
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_gradient_of_the_full_softmax_is_that_of_its_definition(ahead: int, biased: bool) -> None:
+    model, hidden, batch = example(ahead)
+    given = [model.item.weight.double(), *([model.bias.double()] if biased else []), hidden.double()]
+    weight = batch.weight.double()
+    batch = replace(batch, weight=weight / weight.sum(dim=1, keepdim=True))
+
+    def defined(vectors: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        bias, users = rest if biased else (None, *rest)
+        log_p = losses.logits(vectors, bias, users, batch).log_softmax(dim=1)
+        return -(log_p.gather(1, batch.target) * batch.weight).sum()
+
+    def ours(vectors: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        bias, users = rest if biased else (None, *rest)
+        return Loss("full").of(vectors, bias, users, batch)
+
+    def of(loss: Callable[..., torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        leaves = [each.clone().requires_grad_() for each in given]
+        value = loss(*leaves)
+        return value.detach(), *torch.autograd.grad(value * 3, leaves)
+
+    torch.testing.assert_close(of(ours), of(defined))
+
+
+def test_under_autocast_the_gradients_have_the_precision_of_the_weights() -> None:
+    model, hidden, batch = example(3)
+    leaves = [each.clone().requires_grad_() for each in (model.item.weight, model.bias, hidden)]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        low = Loss("full").of(leaves[0], leaves[1], leaves[2], batch)
+    exact = Loss("full").of(leaves[0], leaves[1], leaves[2], batch)
+
+    for rough, fine in zip(torch.autograd.grad(low, leaves), torch.autograd.grad(exact, leaves), strict=True):
+        assert rough.dtype == torch.float32
+        torch.testing.assert_close(rough, fine, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize(("ahead", "smoothing"), [(1, 0.0), (3, 0.0), (3, 0.2)])

@@ -6,7 +6,7 @@ import torch
 
 from jobs.recommend.batches import epoch, windows
 from jobs.recommend.histories import from_sequences
-from jobs.recommend.model import ARCHITECTURES, Recommender, Shape, pack
+from jobs.recommend.model import ARCHITECTURES, Dropout, Recommender, Shape, pack
 from jobs.training.order import batches
 from tests.unit.recommend.synthetic import histories
 
@@ -61,6 +61,29 @@ def test_the_last_position_alone_equals_the_last_of_all_positions(architecture: 
     of_all = network(rows)[torch.arange(3), last]
 
     assert torch.allclose(alone, of_all, atol=1e-6)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean_in_training_alone() -> None:
+    dropout, x = Dropout(0.3), torch.ones(1001, 999, requires_grad=True)
+
+    made = dropout(x)
+    (gradient,) = torch.autograd.grad(made.sum(), x)
+
+    assert float((made == 0).float().mean()) == pytest.approx(0.3, abs=0.002)
+    assert float(made.detach().mean()) == pytest.approx(1, abs=0.002)
+    assert all(float((made[:, n::8] == 0).float().mean()) == pytest.approx(0.3, abs=0.005) for n in range(8))
+    assert torch.equal(gradient, made)
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_dropout_is_drawn_from_torchs_generator() -> None:
+    made = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        made.append(Dropout(0.5)(torch.ones(5, 7)))
+
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
 
 
 def test_a_long_history_is_cut_to_its_end_and_bert4rec_leaves_room_for_the_mask() -> None:
