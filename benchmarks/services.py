@@ -1,8 +1,6 @@
-"""Real servers and workers for one benchmark run, under a temporary home, stopped at its end."""
+"""Real servers and workers for one benchmark run, under a temporary home, stopped at its end, whatever ends it."""
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,19 +19,22 @@ def services(kept: Path | None = None) -> Iterator[Path]:
     """
     for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
         del os.environ[name]
-    home = kept or Path(tempfile.mkdtemp(prefix="gristmill-bench-"))
+    home = (kept or Path(tempfile.mkdtemp(prefix="gristmill-bench-"))).absolute()
     os.environ.update(GRISTMILL_HOME=str(home), GRISTMILL_JOBS="benchmarks.jobs")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    from workers.up import start_servers, stop_servers
+    from workers.up import start_servers
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stopped from outside, it still stops what it started
+    # Another process cleans up: a run may be killed, or told a second time to end while it cleans up (`timeout` tells
+    # the process and its group), which once left the servers running.
+    guard = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.guard", str(home), *(["keep"] if kept else [])],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
     try:
         start_servers(say=lambda _: None)
         yield home
     finally:
-        stop_servers()
-        if kept is None:
-            shutil.rmtree(home, ignore_errors=True)
+        guard.communicate()  # closes the pipe, and waits
 
 
 @contextmanager
