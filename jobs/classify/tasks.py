@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from broker.context import Context
 from broker.job import Params, job
 from jobs.classify.serve import check_known
-from jobs.text.source import Source
+from jobs.text.source import Place, Source
+from jobs.text.submitted import readable
 from jobs.training.options import Acceleration
 
 StudentKind = Literal["ngrams", "bilstm", "ngrams+bilstm", "transformer", "layers"]
@@ -30,7 +31,7 @@ class TrainTeacher(Source, Acceleration):
         max_length=100,
         description="In the registry of models; teacher-<data> if not given.",
     )
-    encoder: str = Field(
+    encoder: Place = Field(
         default="auto",
         min_length=1,
         description='"minilm", "scratch" (a small one that begins with nothing), "auto" (MiniLM where it knows the '
@@ -56,7 +57,7 @@ class Label(Source):
     """Ask a teacher about all texts, those without labels too, and keep its logits for the students."""
 
     teacher: str | None = Field(default=None, min_length=1, description=TEACHER)
-    unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
+    unlabelled: Place | None = Field(default=None, min_length=1, description=UNLABELLED)
     ensemble: bool | None = Field(default=None, description=ENSEMBLE)
     copies: int = Field(default=0, ge=0, le=50, description="Augmented copies of each text, by masks and parts.")
     seed: int = Field(default=42, ge=0, lt=2**31)
@@ -67,7 +68,7 @@ class TrainStudent(Source, Acceleration):
 
     name: str | None = Field(default=None, min_length=1, max_length=100, description=STUDENT_NAME)
     logits: str | None = Field(default=None, description="What classify.label gave; without, there is no teacher.")
-    unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
+    unlabelled: Place | None = Field(default=None, min_length=1, description=UNLABELLED)
     kind: StudentKind = "ngrams"
     size: StudentSize = "medium"
     numbers: dict[str, int | float] = Field(default_factory=dict, description=NUMBERS)
@@ -93,7 +94,7 @@ class Distill(Source, Acceleration):
 
     teacher: str | None = Field(default=None, min_length=1, description=TEACHER)
     name: str | None = Field(default=None, min_length=1, max_length=100, description=STUDENT_NAME)
-    unlabelled: str | None = Field(default=None, min_length=1, description=UNLABELLED)
+    unlabelled: Place | None = Field(default=None, min_length=1, description=UNLABELLED)
     ensemble: bool | None = Field(default=None, description=ENSEMBLE)
     copies: int = Field(default=0, ge=0, le=50, description="Augmented copies of each text.")
     kinds: list[StudentKind] = Field(default=["ngrams", "bilstm"], min_length=1, max_length=5)
@@ -117,14 +118,14 @@ class Distill(Source, Acceleration):
 
 
 # Ten attempts: each goes on from the last one's checkpoint.
-@job("classify.train_teacher", params=TrainTeacher, queue="gpu", max_attempts=10, time_limit=24 * 3600)
+@job("classify.train_teacher", params=TrainTeacher, queue="gpu", max_attempts=10, time_limit=24 * 3600, check=readable)
 def train_teacher(ctx: Context, params: TrainTeacher) -> dict[str, Any]:
     from jobs.classify.train import train_teacher
 
     return train_teacher(ctx, params)
 
 
-@job("classify.label", params=Label, queue="gpu", max_attempts=10, time_limit=24 * 3600)
+@job("classify.label", params=Label, queue="gpu", max_attempts=10, time_limit=24 * 3600, check=readable)
 def label(ctx: Context, params: Label) -> dict[str, Any]:
     from jobs.classify.label import label
 
@@ -132,14 +133,14 @@ def label(ctx: Context, params: Label) -> dict[str, Any]:
 
 
 # Ten attempts: each goes on from the last one's checkpoint.
-@job("classify.train_student", params=TrainStudent, queue="gpu", max_attempts=10, time_limit=24 * 3600)
+@job("classify.train_student", params=TrainStudent, queue="gpu", max_attempts=10, time_limit=24 * 3600, check=readable)
 def train_student(ctx: Context, params: TrainStudent) -> dict[str, Any]:
     from jobs.classify.student import train_student
 
     return train_student(ctx, params)
 
 
-@job("classify.distill", params=Distill, queue="cpu")
+@job("classify.distill", params=Distill, queue="cpu", check=readable)
 def distill(ctx: Context, params: Distill) -> dict[str, Any]:
     from jobs.classify.distill import distill
 
@@ -209,7 +210,7 @@ def predict(ctx: Context, many: list[Predict]) -> list[Any]:
 class Compare(Source):
     """Put the classifiers of a data set side by side on this CPU: how right, how fast, how large, and which to take."""
 
-    data: str = Field(default="", description="As for training; if not given, the data that the models learned from.")
+    data: Place = Field(default="", description="As for training; if not given, the data that the models learned from.")
     models: list[str] = Field(
         default=[],
         max_length=50,
@@ -223,7 +224,8 @@ class Compare(Source):
 
 
 def known_models(params: Compare, session: Session) -> None:
-    """Refuses what is not in the registry or no classifier."""
+    """Refuses what is not in the registry or no classifier, and data that is not there."""
+    readable(params, session)
     for model in params.models:
         check_known(model, session)
 

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from broker.context import Context
 from broker.job import job
-from jobs.text.source import Source
+from jobs.text.source import Place, Source
+from jobs.text.submitted import readable
 from jobs.training.options import Acceleration
 
 
@@ -22,7 +23,7 @@ class Compression(Source):
         max_length=100,
         description="Of the result in the registry; the model's with a suffix.",
     )
-    data: str = Field(default="", description="As for training; the model's own data if not given.")
+    data: Place = Field(default="", description="As for training; the model's own data if not given.")
     tolerance: float = Field(default=0.5, ge=0, le=100, description="Points of accuracy on dev that may be lost.")
 
 
@@ -95,14 +96,14 @@ class LowRank(Recovered):
     ratio: float = Field(default=0.25, gt=0, le=1, description="Rank, as a share of a matrix's smaller side.")
 
 
-@job("compress.quantize", params=Quantize, queue="cpu", max_attempts=3, time_limit=4 * 3600)
+@job("compress.quantize", params=Quantize, queue="cpu", max_attempts=3, time_limit=4 * 3600, check=readable)
 def quantize(ctx: Context, params: Quantize) -> dict[str, Any]:
     from jobs.compress.quantize import quantize
 
     return quantize(ctx, params)
 
 
-@job("compress.export", params=Export, queue="cpu", max_attempts=3, time_limit=3600)
+@job("compress.export", params=Export, queue="cpu", max_attempts=3, time_limit=3600, check=readable)
 def export(ctx: Context, params: Export) -> dict[str, Any]:
     from jobs.compress.export import export
 
@@ -110,14 +111,14 @@ def export(ctx: Context, params: Export) -> dict[str, Any]:
 
 
 # Three attempts: the recovery is short enough to be done again from its beginning.
-@job("compress.prune", params=Prune, queue="cpu", max_attempts=3, time_limit=24 * 3600)
+@job("compress.prune", params=Prune, queue="cpu", max_attempts=3, time_limit=24 * 3600, check=readable)
 def prune(ctx: Context, params: Prune) -> dict[str, Any]:
     from jobs.compress.prune import prune
 
     return prune(ctx, params)
 
 
-@job("compress.lowrank", params=LowRank, queue="cpu", max_attempts=3, time_limit=24 * 3600)
+@job("compress.lowrank", params=LowRank, queue="cpu", max_attempts=3, time_limit=24 * 3600, check=readable)
 def lowrank(ctx: Context, params: LowRank) -> dict[str, Any]:
     from jobs.compress.lowrank import lowrank
 

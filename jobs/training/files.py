@@ -43,26 +43,27 @@ def find(parameter: str, path: str, remedy: str) -> Path | None:
     if _is_there(place):
         return place
     if settings().database_url is None:
-        raise _refusal(parameter, f"there is nothing at {shown(str(place.absolute()))}: {remedy}")
+        raise refusal(parameter, f"there is nothing at {shown(str(place.absolute()))}: {remedy}")
     return None
 
 
 def check_table(parameter: str, place: Path, needed: Sequence[str]) -> None:
     """Raises InvalidParams for a file that is no table, or whose first line lacks one of the columns."""
     if not is_table(place.name):
-        raise _refusal(parameter, f"{place.name}: unknown kind of file {place.suffix!r}: use .csv, .tsv or .parquet")
+        raise refusal(parameter, f"{place.name}: unknown kind of file {place.suffix!r}: use .csv, .tsv or .parquet")
     if (suffix := place.suffix.lower()) in PARQUET or (line := _first_line(place)) is None:
         return
     if not line:
-        raise _refusal(parameter, f"{place.name} is empty: its first line names the columns {', '.join(needed)}")
+        raise refusal(parameter, f"{place.name} is empty: its first line names the columns {', '.join(needed)}")
     (columns,) = csv.reader([line], delimiter=DELIMITERS[suffix])
     try:
         need(columns, place.name, needed)
     except DataError as error:
-        raise _refusal(parameter, str(error)) from None
+        raise refusal(parameter, str(error)) from None
 
 
-def _refusal(parameter: str, said: str) -> InvalidParams:
+def refusal(parameter: str, said: str) -> InvalidParams:
+    """What says in one line which parameter is refused, why, and the remedy."""
     line = f"{parameter}: {said}"
     return InvalidParams(line, {parameter: line})
 

@@ -113,7 +113,7 @@ def test_a_model_that_cannot_be_measured_is_left_out_and_said(given: Path, tmp_p
     [
         ({"models": ["techer-words"]}, "model 'techer-words' is not in the registry"),
         ({"models": ["teacher-words@7"]}, "model 'teacher-words' has no version 7"),
-        ({"data": "/nowhere"}, "nothing at '/nowhere' on the machine of this worker"),
+        ({"data": "/nowhere"}, "data: there is nothing at '/nowhere'"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(given: Path, params: dict[str, Any], message: str) -> None:

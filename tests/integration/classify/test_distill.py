@@ -169,7 +169,6 @@ def test_what_cannot_be_distilled_fails_in_one_line(source: dict[str, Any], tmp_
         (distill, {"teacher": "nobody"}, r"'nobody' is not in the registry \(there (is|are) teacher-words\)"),
         (distill, {"teacher": "teacher-words@7"}, r"'teacher-words' has no version 7: it has 1"),
         (label, {"data": str(other), "teacher": "teacher-words"}, r"knows 2 classes \(positive, .* has \(up, down\)"),
-        (label, {"unlabelled": "/no/such"}, "unlabelled: no file at '/no/such' on the machine of this worker"),
         (train_student, {"numbers": {"depth": 3}}, "a student of kind 'ngrams' has no depth: it has buckets, dropout"),
         (train_student, {"logits": "0" * 64}, "logits '0000.*: give what classify.label gave"),
     ]
