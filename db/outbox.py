@@ -47,16 +47,21 @@ _WAITING = "state IN ('PENDING', 'RETRY') AND lane IS NOT NULL"
 
 
 def _let_go(lanes: str) -> str:
-    """What may go of these lanes: a common table expression of queue, lane, priority, and how many may be in Redis."""
+    """What may go of these lanes: a common table expression of queue, lane, priority, and how many may be in Redis.
+
+    The next ones are found first and locked then: what another statement is sending now does not count as sent yet,
+    and passing over it to those behind it would send as many again.
+    """
     return f"""
     UPDATE job SET sent_at = clock_timestamp()
-    WHERE id = ANY(ARRAY(SELECT held.id FROM ({lanes}) AS lane CROSS JOIN LATERAL (
-        SELECT id FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
-          AND {_WAITING} AND sent_at IS NULL AND run_at <= now()
-        ORDER BY run_at LIMIT greatest(0, lane.most - (
-            SELECT count(*) FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
-              AND {_WAITING} AND sent_at IS NOT NULL))
-        FOR UPDATE SKIP LOCKED) AS held))
+    WHERE id = ANY(ARRAY(SELECT next.id FROM ({lanes}) AS lane CROSS JOIN LATERAL (
+        SELECT id FROM job WHERE {_WAITING} AND sent_at IS NULL AND id = ANY(ARRAY(
+            SELECT id FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
+              AND {_WAITING} AND sent_at IS NULL AND run_at <= now()
+            ORDER BY run_at LIMIT greatest(0, lane.most - (
+                SELECT count(*) FROM job WHERE (queue, lane, priority) = (lane.queue, lane.lane, lane.priority)
+                  AND {_WAITING} AND sent_at IS NOT NULL))))
+        FOR NO KEY UPDATE SKIP LOCKED) AS next))
     RETURNING {_NUDGE}"""
 
 

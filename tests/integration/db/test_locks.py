@@ -119,6 +119,18 @@ def test_what_changed_while_it_was_waited_for_is_settled_as_it_is_now(on: Connec
     assert list(states) == ["SUCCESS", "REVOKED", "STARTED"]
 
 
+@pytest.mark.parametrize("fields", [{"batch": "a"}, {"owner": "alice"}])
+def test_two_that_let_a_lane_go_send_its_window_once(on: Connection, fields: dict[str, str]) -> None:
+    waiting(on, **fields)
+    lane = new(OTHER, **fields).lane
+    assert lane is not None
+
+    with session() as another:
+        sent = [*outbox.let_go(another, lane, 2), *outbox.let_all_go(on, 2)]
+
+    assert len(sent) == 2
+
+
 def test_what_expired_is_revoked_by_the_limit(on: Connection) -> None:
     waiting(on, expires_at=PAST)
 
