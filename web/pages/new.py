@@ -116,7 +116,7 @@ def _form(request: Request, who: Caller, found: Job, sent: Sent | None, error: I
 
     def made(each: Field, prefix: str = "") -> Input:
         name = prefix + each.name
-        otherwise = "as acceleration decides" if prefix and each.name in training else "not given"
+        otherwise = "as acceleration decides" if prefix and each.name in training else _otherwise(each)
         return Input(each, name, given.get(name), wrong.get(name, ""), otherwise)
 
     training = Acceleration.model_fields if issubclass(found.params_model, Acceleration) else {}
@@ -137,6 +137,11 @@ def _form(request: Request, who: Caller, found: Job, sent: Sent | None, error: I
         request, "new.html", 422 if error else 200, kind=described(found), parts=parts, may=who.may(SUBMIT),
         said=said, wrong=len(beside), nonce=secrets.token_urlsafe(12),
     )  # fmt: skip
+
+
+def _otherwise(field: Field) -> str:
+    """What an empty field stands for. Where another one decides, such as a preset, its description says what it is."""
+    return "by default" if "Default: " in field.description else "not given"
 
 
 def _of(found: Job, like: str) -> dict[str, str]:

@@ -115,7 +115,11 @@ def test_a_form_made_by_hand_starts_no_job_with_defaults_in_place_of_what_it_say
 
 def test_what_must_be_given_comes_first_and_what_is_left_empty_says_what_then_holds(client: TestClient) -> None:
     similar, teacher = client.get("/new/recommend.similar").text, client.get("/new/classify.train_teacher").text
+    train = client.get("/new/recommend.train").text
 
+    assert re.search(
+        r'<select id="params-ties"[^>]*>\n<option value="">by default<(?s:.*?)<p [^>]*>[^<]* Default: true\.', train
+    )
     assert similar.index('name="params.item_id"') < similar.index('name="params.genres"')
     assert re.search(r'name="params.year_from"[^>]* placeholder="not given"', similar)
     assert re.search(r'name="expires_s"[^>]* placeholder="never"', similar)
