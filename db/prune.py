@@ -36,11 +36,12 @@ class ForgottenEvents(Base):
 
 
 # Somebody may yet read a job's result: a parent that is live, a fan-out or chord that is open, what a canvas wants done
-# after it. The oldest first, by the index on created_at; `after` is where the statement before came to.
+# after it. The oldest first, by the index on created_at; `after` is where the statement before came to,
+# among jobs that may have been submitted at the same moment.
 _FORGET = text(f"""
     WITH old AS (
         SELECT id, created_at FROM job
-        WHERE kind = :kind AND created_at > :after AND created_at < now() - make_interval(secs => :older_s)
+        WHERE kind = :kind AND created_at >= :after AND created_at < now() - make_interval(secs => :older_s)
           AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
           AND coalesce(finished_at, created_at) < now() - make_interval(secs => :older_s)
           AND (canvas IS NULL OR followed_at IS NOT NULL)
