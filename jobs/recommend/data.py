@@ -69,7 +69,7 @@ def load(
 
 def read_catalogue(path: Path) -> Catalogue:
     """One row an item; every other column is a feature, lists in Parquet, `a|b|c` in CSV. Raises DataError."""
-    batches = tables.read(_there(path), [], [items.ITEM]).to_batches(max_chunksize=_ROWS)
+    batches = tables.read(_there(path), [], [items.ITEM, items.TITLE]).to_batches(max_chunksize=_ROWS)
     return items.from_rows(path.name, (row for batch in batches for row in batch.to_pylist()))
 
 

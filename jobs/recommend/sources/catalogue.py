@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from db.storable import NotStorable, encode
 from jobs.training.tables import DataError
 
 Features = dict[str, Any]  # JSON: name -> scalar or list of scalars
@@ -30,6 +32,12 @@ def from_rows(name: str, rows: Iterable[dict[str, Any]]) -> Catalogue:
         key = str(key)
         titles[key] = str(row.pop(TITLE, None) or key)
         features[key] = {column: value for column, cell in row.items() if (value := _cell(cell)) not in (None, [])}
+        try:
+            encode([key, titles[key], features[key]])
+        except NotStorable as error:
+            raise DataError(
+                f"{name}: row {number}, item {key[:40]!r}, has a value that is {error}: correct it"
+            ) from None
     return Catalogue(titles, features)
 
 
@@ -37,5 +45,11 @@ def _cell(cell: Any) -> Any:
     if isinstance(cell, str):
         return [part for part in cell.split("|") if part] if "|" in cell else cell or None
     if isinstance(cell, list):
-        return [part for part in cell if part is not None]
-    return cell if isinstance(cell, (int, float, bool, type(None))) else str(cell)
+        return [part for part in cell if not _is_unknown(part)]
+    if _is_unknown(cell):
+        return None
+    return cell if isinstance(cell, (int, float, bool)) else str(cell)
+
+
+def _is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))  # pandas writes NaN

@@ -22,6 +22,7 @@ from jobs.training.tables import DataError
 
 # Numbers of more than 1973 in milliseconds, or of the year 5138 in seconds: they are milliseconds, or finer.
 _NOT_SECONDS = 1e11
+LONGEST_ID = 2000  # bytes; Postgres refuses keys of more than 2,704
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def histories(table: pa.Table, name: str, columns: Columns, min_rating: float | 
     for column in (columns.user, columns.item, columns.time):
         _filled(table[column], column, name)
     times = _times(table[columns.time], columns.time, name)
-    user, users = _codes(table[columns.user])
-    item, items = _codes(table[columns.item])
+    user, users = _codes(table[columns.user], columns.user, name)
+    item, items = _codes(table[columns.item], columns.item, name)
     if min_rating is not None and columns.rating:
         liked = _ratings(table[columns.rating], columns.rating, name) >= min_rating
         if not liked.any():
@@ -85,14 +86,21 @@ def _filled(column: pa.ChunkedArray, name: str, table: str) -> None:
         raise DataError(f"{table}: column {name!r} is empty in {rows} rows, first in row {row}: fill or remove them")
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def _codes(column: pa.ChunkedArray, name: str, table: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Ids as numbers into their vocabulary, sorted: by value when all are integers, else as text."""
     kind = column.type
     if not pa.types.is_dictionary(kind):
-        column = (column if pa.types.is_integer(kind) else column.cast(pa.string())).dictionary_encode()
+        try:
+            column = (column if pa.types.is_integer(kind) else column.cast(pa.string())).dictionary_encode()
+        except pa.ArrowException:
+            raise DataError(f"{table}: column {name!r} holds {kind}, which are no ids: name another column") from None
     column = column.unify_dictionaries()
     codes = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in column.chunks])
     names = column.chunk(0).dictionary.cast(pa.string()).to_pylist()
+    for each in names:
+        if "\0" in each or len(each.encode()) > LONGEST_ID:
+            said = "has a NUL character" if "\0" in each else f"is longer than {LONGEST_ID:,} bytes"
+            raise DataError(f"{table}: column {name!r} holds the id {each[:40]!r}, which {said}: correct it")
     return _compact(codes.astype(np.int32, copy=False), tuple(names))
 
 
@@ -110,9 +118,12 @@ def _times(column: pa.ChunkedArray, name: str, table: str) -> NDArray[Any]:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return np.asarray(column.cast(pa.timestamp("us", getattr(kind, "tz", None))).cast(pa.int64()).to_numpy())
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return np.asarray(column.to_numpy())
     remedy = "which is no time: use seconds since 1970 or ISO 8601"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        numbers = np.asarray(column.to_numpy())
+        if len(endless := np.flatnonzero(~np.isfinite(numbers))):
+            raise DataError(f"{table}: column {name!r} holds {numbers[endless[0]]} in row {endless[0] + 1}, {remedy}")
+        return numbers
     text = _text(column)
     for form in (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:

@@ -1,6 +1,8 @@
 """Reading interactions and catalogues, and what is said of those that cannot be read."""
 
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -103,6 +105,52 @@ def test_a_catalogue_takes_lists_and_scalars_as_features(tmp_path: Path) -> None
     assert catalogue.titles == {"1": "One", "2": "2"}
     assert catalogue.features["1"] == {"genres": ["a", "b"], "studio": "Ghibli", "year": 1988}
     assert catalogue.features["2"] == {"genres": ["c"]}
+
+
+def test_what_is_unknown_in_parquet_is_no_feature_and_a_title_is_as_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    columns = {"year": [1999.0, float("nan")], "marks": [[1.0, float("nan")], None], "made": [date(2020, 1, 1)] * 2}
+    pyarrow.parquet.write_table(pa.table({"item": ["1", "2"], **columns}), path)
+    films = write(tmp_path, "item,title\n1,007\n2,1984\n", "films.csv")
+
+    found = read_catalogue(path).features
+
+    assert found == {"1": {"year": 1999.0, "marks": [1.0], "made": "2020-01-01"}, "2": {"made": "2020-01-01"}}
+    assert read_catalogue(Path(films)).titles == {"1": "007", "2": "1984"}
+
+
+def test_what_postgres_cannot_store_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pyarrow.parquet.write_table(pa.table({"item": ["1", "2"], "score": [1.0, float("inf")]}), path)
+
+    with pytest.raises(
+        DataError, match=r"items.parquet: row 2, item '2', has a value that is not JSON: .*: correct it"
+    ):
+        read_catalogue(path)
+    with pytest.raises(
+        DataError, match=r"films.csv: row 1, item 'a', has a value that is no text that Postgres stores"
+    ):
+        read_catalogue(Path(write(tmp_path, "item,title\na,b\0c\n", "films.csv")))
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "message"),
+    [
+        ("item", [["a"], ["b"]], r"column 'item' holds list<.*>, which are no ids: name another column"),
+        ("user", ["a", "b\0"], r"column 'user' holds the id 'b\\x00', which has a NUL character"),
+        ("user", ["a", "é" * 1001], r"column 'user' holds the id 'é+', which is longer than 2,000 bytes"),
+        ("timestamp", [1.0, float("inf")], r"column 'timestamp' holds inf in row 2, which is no time"),
+    ],
+)
+def test_cells_that_are_neither_ids_nor_times_are_named(
+    tmp_path: Path, column: str, cells: list[Any], message: str
+) -> None:
+    path = tmp_path / "events.parquet"
+    columns = {"user": ["a", "b"], "item": ["x", "y"], "timestamp": [1, 2]} | {column: cells}
+    pyarrow.parquet.write_table(pa.table(columns), path)
+
+    with pytest.raises(DataError, match=rf"^events.parquet: {message}"):
+        load(str(path))
 
 
 def test_movielens_has_its_known_size_and_genres() -> None:

@@ -34,6 +34,7 @@ def test_what_is_nowhere_is_refused_where_the_workers_are_on_this_machine(
     [
         ("e.csv", b"user,item,when\n", r"^data: e.csv has no column 'time', it has 'user', 'item', 'when'"),
         ("e.tsv", b"user,item,time\n", r"^data: e.tsv has no column 'user', it has 'user,item,time'"),
+        ("e.csv", b"user,item,time,item\n", r"^data: e.csv has the column 'item' twice: rename one$"),
         ("e.csv", b"", r"^data: e.csv is empty: its first line names the columns user, item, time$"),
         ("e.xlsx", b"PK", r"^data: e.xlsx: unknown kind of file '.xlsx': use .csv, .tsv or .parquet$"),
         ("e.csv", b'\xef\xbb\xbfuser,"item",time\r\n', None),
