@@ -37,12 +37,17 @@ _APPEND = text("""
                   WHERE NOT user_profile.item_ids @> new.item) AS grown)
     WHERE NOT user_profile.item_ids @> excluded.item_ids""")
 
+# Items are locked in their order by whatever changes several: two statements would else end in a deadlock.
 _ADD_POPULARITY = text("""
-    UPDATE catalogue_item i SET popularity = i.popularity + added.value::float8
-    FROM (SELECT key, value FROM jsonb_each_text(CAST(:added AS jsonb)) ORDER BY key) AS added
-    WHERE i.item_id = added.key""")
+    WITH added AS MATERIALIZED (
+        SELECT key, value::float8 FROM jsonb_each_text(CAST(:added AS jsonb)) JOIN catalogue_item ON item_id = key
+        ORDER BY item_id FOR NO KEY UPDATE OF catalogue_item)
+    UPDATE catalogue_item SET popularity = popularity + value FROM added WHERE item_id = key""")
 
-_DECAY = text("UPDATE catalogue_item SET popularity = popularity * power(0.5, :half_lives) WHERE popularity <> 0")
+_DECAY = text("""
+    WITH known AS MATERIALIZED (
+        SELECT item_id AS key FROM catalogue_item WHERE popularity <> 0 ORDER BY item_id FOR NO KEY UPDATE)
+    UPDATE catalogue_item SET popularity = popularity * power(0.5, :half_lives) FROM known WHERE item_id = key""")
 
 _SINCE = text("""
     SELECT now() - max(finished_at) FROM job

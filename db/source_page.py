@@ -40,7 +40,10 @@ _PUT = text("""
     ON CONFLICT (key) DO UPDATE SET
         body = excluded.body, fetched_at = excluded.fetched_at, expires_at = excluded.expires_at""")
 
-_CLEAN = text("DELETE FROM source_page WHERE expires_at < now()")
+# What is being fetched anew meanwhile is passed over.
+_CLEAN = text("""
+    DELETE FROM source_page WHERE key = ANY(ARRAY(
+        SELECT key FROM source_page WHERE expires_at < now() FOR UPDATE SKIP LOCKED))""")
 
 
 def key(*asked: Any) -> str:

@@ -14,17 +14,16 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from db import barrier, batch, lease, ledger, outbox
+from db import barrier, batch, interactions, lease, ledger, outbox, source_page
 from db.batch import Failure
 from db.engine import autocommit, session
+from db.interactions import HALF_LIFE
 from db.ledger import Claimed, NewJob
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 ERROR = {"type": "ValueError", "module": "builtins", "message": "no", "traceback": None}
 IDS = [UUID(int=n) for n in range(1, 4)]
 OTHER = UUID(int=9)
-
-_LOCK = text("SELECT FROM job WHERE id = :id FOR UPDATE")
 
 
 def new(job_id: UUID, **fields: Any) -> NewJob:
@@ -74,23 +73,60 @@ STATEMENTS: dict[str, tuple[Callable[[Connection], list[Claimed]], Statement]] =
 
 @pytest.mark.parametrize("scan", ["seqscan", "indexscan"])
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_rows_are_taken_in_one_order_or_passed_over(on: Connection, name: str, scan: str) -> None:
+def test_jobs_are_taken_in_one_order_or_passed_over(on: Connection, name: str, scan: str) -> None:
     prepare, statement = STATEMENTS[name]
     jobs = prepare(on)
 
+    race(on, lambda transaction: statement(transaction, jobs), scan, "job", "id", IDS)
+
+
+@pytest.mark.parametrize("scan", ["seqscan", "indexscan"])
+def test_so_are_items_whose_popularity_changes(on: Connection, scan: str) -> None:
+    items = ["a", "b", "c"]
+    for each in reversed(items):
+        interactions.append(on, [("alice", each)])
+
+    race(on, lambda on: interactions.decay_popularity(on, HALF_LIFE), scan, "catalogue_item", "item_id", items)
+    race(
+        on,
+        lambda on: interactions.add_popularity(on, {"c": 1, "b": 1, "a": 1}),
+        scan,
+        "catalogue_item",
+        "item_id",
+        items,
+    )
+
+    assert list(on.execute(text("SELECT popularity FROM catalogue_item")).scalars()) == [1.5] * 3
+
+
+@pytest.mark.parametrize("scan", ["seqscan", "indexscan"])
+def test_so_are_answers_that_have_expired(on: Connection, scan: str) -> None:
+    keys = ["a", "b", "c"]
+    for each in reversed(keys):
+        source_page.put(on, "tests", {each: 1}, -1)
+
+    race(on, source_page.clean, scan, "source_page", "key", keys)
+
+
+def race(
+    on: Connection, statement: Callable[[Session], object], scan: str, table: str, column: str, keys: Sequence[Any]
+) -> None:
+    """A statement begins while the row in the middle is held; then another that takes the rows in order."""
+    lock = text(f"SELECT FROM {table} WHERE {column} = :key FOR UPDATE")
+
     def first() -> None:
         with session() as transaction:
-            for each in ("seqscan", "indexscan", "bitmapscan"):
+            for each in ("seqscan", "indexscan", "bitmapscan", "hashjoin", "mergejoin"):
                 transaction.execute(text(f"SET LOCAL enable_{each} = {'on' if each == scan else 'off'}"))
-            statement(transaction, jobs)
+            statement(transaction)
 
     def second() -> None:
         with session() as transaction:
-            for each in IDS:
-                transaction.execute(_LOCK, {"id": each})
+            for each in keys:
+                transaction.execute(lock, {"key": each})
 
     with ThreadPoolExecutor(2) as pool, session() as holder:
-        holder.execute(_LOCK, {"id": IDS[1]})
+        holder.execute(lock, {"key": keys[1]})
         begun = [pool.submit(first)]
         until_they_wait(on, begun)
         begun.append(pool.submit(second))
