@@ -57,7 +57,7 @@ def check_table(parameter: str, place: Path, needed: Sequence[str]) -> None:
         raise refusal(parameter, f"{place.name} is empty: its first line names the columns {', '.join(needed)}")
     (columns,) = csv.reader([line], delimiter=DELIMITERS[suffix])
     if twice := [each for each in needed if columns.count(each) > 1]:
-        raise _refusal(parameter, f"{place.name} has the column {twice[0]!r} twice: rename one")
+        raise refusal(parameter, f"{place.name} has the column {twice[0]!r} twice: rename one")
     try:
         need(columns, place.name, needed)
     except DataError as error:
