@@ -130,32 +130,50 @@ class Train(Source, Acceleration):
     second: bool = Field(False, description="In a blend: a BERT4Rec, too; it takes as long again.")
     promote: bool = Field(True, description="Take it into use, if it ranks no worse. false: only store it.")
     preset: Literal["default", "quick"] = Field("default", description="quick: seconds, to try the way.")
-    epochs: int | None = Field(None, ge=1, le=1000)
-    patience: int | None = Field(None, ge=1, description="Epochs without a better validation before stopping.")
-    dim: int | None = Field(None, ge=4, le=1024)
-    blocks: int | None = Field(None, ge=1, le=16)
-    length: int | None = Field(None, ge=2, le=1000, description="Latest items of a history that the model sees.")
-    dropout: float | None = Field(None, ge=0, lt=1)
-    rate: float | None = Field(None, gt=0, lt=1, description="Learning rate.")
-    batch: int | None = Field(None, ge=1, le=65536)
-    loss: Literal["auto", "full", "sampled", "gbce"] | None = Field(
-        None, description="Softmax over all items, over a sample, or gBCE (gSASRec); auto: full where it fits."
+    epochs: int | None = Field(None, ge=1, le=1000, description="Default: 20; quick: 2.")
+    patience: int | None = Field(
+        None, ge=1, description="Epochs without a better validation before stopping. Default: 5, for bert4rec 6."
     )
-    negatives: int | None = Field(None, ge=1, le=2**20, description="Items drawn each step, for sampled and gbce.")
-    calibration: float | None = Field(None, ge=0, le=1, description="t of gBCE: 0 is plain BCE.")
-    smoothing: float | None = Field(None, ge=0, lt=1, description="Label smoothing, of the two softmaxes.")
-    ahead: int | None = Field(None, ge=1, le=50, description="SASRec: how many next items are (soft) targets.")
-    fading: float | None = Field(None, gt=0, le=1, description="Weight of each of them against the one before.")
+    dim: int | None = Field(None, ge=4, le=1024, description="Default: 64; quick: 16.")
+    blocks: int | None = Field(None, ge=1, le=16, description="Default: 1.")
+    length: int | None = Field(
+        None, ge=2, le=1000, description="Latest items of a history that the model sees. Default: 50; quick: 20."
+    )
+    dropout: float | None = Field(None, ge=0, lt=1, description="Default: 0.3.")
+    rate: float | None = Field(None, gt=0, lt=1, description="Learning rate. Default: 0.002.")
+    batch: int | None = Field(None, ge=1, le=65536, description="Default: 64.")
+    loss: Literal["auto", "full", "sampled", "gbce"] | None = Field(
+        None,
+        description="Softmax over all items, over a sample, or gBCE (gSASRec). Default: auto, full where it fits.",
+    )
+    negatives: int | None = Field(
+        None, ge=1, le=2**20, description="Items drawn each step, for sampled and gbce. Default: 512."
+    )
+    calibration: float | None = Field(None, ge=0, le=1, description="t of gBCE: 0 is plain BCE. Default: 0.75.")
+    smoothing: float | None = Field(None, ge=0, lt=1, description="Label smoothing, of the two softmaxes. Default: 0.")
+    ahead: int | None = Field(
+        None, ge=1, le=50, description="SASRec: how many next items are (soft) targets. Default: 1."
+    )
+    fading: float | None = Field(
+        None, gt=0, le=1, description="Weight of each of them against the one before. Default: 0.7."
+    )
     ties: bool | None = Field(
         None, description="What happened at one time is one target, in a new order each epoch. Default: true."
     )
-    crop: Share | None = Field(None, description="Chance that a history is cropped, each epoch (CL4SRec).")
-    reorder: Share | None = Field(None, description="Chance that a stretch of a history is shuffled.")
-    blank: Share | None = Field(None, description="SASRec: chance that items of a window are masked.")
-    curriculum: int | None = Field(None, ge=0, le=1000, description="Epochs until the longest histories take part.")
-    recent: int | None = Field(None, ge=0, le=1000, description="BERT4Rec: then so many epochs of last items alone.")
+    crop: Share | None = Field(None, description="Chance that a history is cropped, each epoch (CL4SRec). Default: 0.")
+    reorder: Share | None = Field(None, description="Chance that a stretch of a history is shuffled. Default: 0.")
+    blank: Share | None = Field(None, description="SASRec: chance that items of a window are masked. Default: 0.")
+    curriculum: int | None = Field(
+        None, ge=0, le=1000, description="Epochs until the longest histories take part. Default: 0."
+    )
+    recent: int | None = Field(
+        None, ge=0, le=1000, description="BERT4Rec: then so many epochs of last items alone. Default: 0."
+    )
     joint: int | None = Field(
-        None, ge=0, le=1000, description="Then so many epochs with the items' titles and features, kept if they help."
+        None,
+        ge=0,
+        le=1000,
+        description="Then so many epochs with the items' titles and features, kept if they help. Default: 0.",
     )
     seed: int = Field(42, ge=0, lt=2**31)
 
