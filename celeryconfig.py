@@ -53,7 +53,9 @@ task_reject_on_worker_lost = False  # the ledger gives a lost job its next attem
 task_track_started = False  # the claim is that write; Celery's own would lose the job when Postgres is away
 task_store_errors_even_if_ignored = False
 
-# spawn: a child starts clean (CUDA, threads) and the parent may hold a lease thread. Its imports take seconds.
+# spawn: a child starts clean (CUDA, threads) and the parent may hold a lease thread. Its imports take seconds; only
+# the first ones, made before there is any thread, are forked.
+worker_pool = "workers.pool:TaskPool"
 worker_pool_start_method = "spawn"
 worker_proc_alive_timeout = 120
 worker_cancel_long_running_tasks_on_connection_loss = False  # a job needs no broker while it runs

@@ -173,6 +173,8 @@ def _active_requests() -> dict[UUID, int | None]:
 class LeaseStep(bootsteps.StartStopStep):
     """Ties a keeper to the worker. It keeps renewing while a warm shutdown waits for running jobs."""
 
+    requires = ("celery.worker.components:Pool",)  # whose processes are forked while there is no thread
+
     def __init__(self, parent: Any, **options: Any) -> None:
         begin()
 
