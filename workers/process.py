@@ -1,18 +1,18 @@
-"""What the Procfile's processes are: the Celery command lines of workers, beat and Flower, and their environment."""
+"""What the Procfile's processes are: the command lines of workers, beat and Flower, and their environment.
+
+What a command needs is imported when it is called: a worker's is on its way to another program, and should not take
+half a second for that.
+"""
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from broker.address import LOOPBACK, announce, free_port, is_loopback, tell, url
-from broker.errors import summary
-from broker.settings import redis_url
-from db.settings import CLONE, SettingsError, redact, settings
 from workers.hardware import Gpu, cores, gpus
-from workers.settings import settings as worker_settings
-from workers.supervisor import Supervisor
 
+ROOT = Path(__file__).resolve().parents[1]
 CELERY = [sys.executable, "-m", "celery", "-q", "-A", "broker.app"]
 FLOWER_PORT = 5555
 
@@ -31,10 +31,11 @@ def queues_of(kind: str, number: int = 0) -> list[str]:
 
 
 def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
-    """One Celery worker: prefork, so that its parent can renew leases while its children compute."""
-    # Gossip and mingle are of no use here, and their lists in Redis outlive killed workers.
-    quiet = ["--without-gossip", "--without-mingle", "--task-events", "--loglevel=INFO"]
-    return [*CELERY, "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *quiet]
+    """One Celery worker (workers/start.py): prefork, so that its parent can renew leases while its children compute.
+
+    name: its class, with a number if there are several. Without queues it takes jobs from all of that class.
+    """
+    return [sys.executable, "-m", "workers.start", name, str(processes), *queues]
 
 
 def threads(count: int) -> dict[str, str]:
@@ -79,14 +80,14 @@ def run_worker(
     """
     for queue in queues or ():
         if queue.split(".")[0] != kind:
+            from db.settings import SettingsError
+
             raise SettingsError(f"queue {queue!r} is not of the class {kind}: name {kind} or {kind}.MODEL")
-    redis_url()  # a wrong setting is said here in one line, not by Celery in many
-    settings().postgres_url()
-    _look_for_postgres()
     if kind == "cpu":
         processes, each = cpu_plan(processes, each)
-        tell(f"cpu worker: {processes} process(es) x {each} thread(s)")
-        become(worker_command("cpu", queues or queues_of(kind), processes), threads(each))
+        become(worker_command("cpu", queues or (), processes), threads(each))
+    from broker.address import tell
+
     found = gpus()
     plan = gpu_plan(found, gpus_each)
     if not found:
@@ -94,53 +95,47 @@ def run_worker(
     for number, gpu in enumerate(found):
         tell(f"gpu worker {number}: {gpu.name} (CUDA_VISIBLE_DEVICES={gpu.device})")
     if len(plan) == 1:
-        become(worker_command("gpu", queues or queues_of(kind), 1), plan["gpu"])
+        become(worker_command("gpu", queues or (), 1), plan["gpu"])
+    from workers.supervisor import Supervisor
+
     group = Supervisor()
-    for number, (name, env) in enumerate(plan.items()):
-        group.add(name, worker_command(name, queues or queues_of(kind, number), 1), env)
+    for name, env in plan.items():
+        group.add(name, worker_command(name, queues or (), 1), env)
     sys.exit(group.run())
-
-
-def _look_for_postgres() -> None:
-    """A worker waits for Postgres as for Redis, and says so: it would look healthy and run nothing."""
-    from sqlalchemy.exc import OperationalError
-
-    from db.engine import autocommit, dispose
-
-    try:
-        with autocommit():
-            pass
-    except OperationalError as error:
-        where, why = redact(settings().postgres_url()), redact(summary(error.orig))
-        tell(f"Postgres at {where} does not answer: {why}: no job runs until it does")
-    dispose()
 
 
 def run_relay() -> None:
     """Be the relay, in this process."""
-    settings().postgres_url()
+    from db.settings import settings
     from workers.relay import main
 
+    settings().postgres_url()
     main()
 
 
 def run_beat() -> NoReturn:
     """Become Celery's beat."""
+    from db.settings import settings
+
     settings().postgres_url()
     # No pid file: a dead one would keep beat from starting, and two beats do no harm.
     become([*CELERY, "beat", "--pidfile=", "--loglevel=INFO"], {})
 
 
-def run_flower(port: int = FLOWER_PORT, host: str = LOOPBACK) -> NoReturn:
+def run_flower(port: int = FLOWER_PORT, host: str = "127.0.0.1") -> NoReturn:
     """Become Flower, on the first free port from this one on; its address is kept for `gristmill up` and doctor.
 
     Raises SettingsError for another address than this machine's own while there is no login: it can shut workers down.
     """
     from importlib.util import find_spec
 
+    from broker.address import announce, free_port, is_loopback, url
+    from db.settings import SettingsError
+    from workers.settings import settings
+
     if find_spec("flower") is None:
         raise SettingsError("Flower is not installed: pip install 'gristmill[flower]'")
-    login = flower_login(worker_settings().flower_auth)
+    login = flower_login(settings().flower_auth)
     if not login and not is_loopback(host):
         raise SettingsError(f"--host {host} lets anybody stop workers: set GRISTMILL_FLOWER_AUTH=user:password")
     free = free_port(port, host)
@@ -156,6 +151,8 @@ def flower_login(given: str | None) -> str:
     for pair in pairs:
         user, _, password = pair.partition(":")
         if not user or not password:
+            from db.settings import SettingsError
+
             raise SettingsError(
                 "GRISTMILL_FLOWER_AUTH has an entry that is not user:password: separate several by commas, "
                 "and use no comma in a password"
@@ -166,7 +163,7 @@ def flower_login(given: str | None) -> str:
 def become(argv: list[str], env: Mapping[str, str]) -> NoReturn:
     """Turn into that program, so that signals and the exit code are its own."""
     environment = {**os.environ, **env}
-    if (CLONE / "celeryconfig.py").exists():  # from anywhere, also in a clone that is not installed
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CLONE), os.environ.get("PYTHONPATH")]))
+    if (ROOT / "celeryconfig.py").exists():  # from anywhere, also in a clone that is not installed
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     sys.stdout.flush()
     os.execve(argv[0], argv, environment)

@@ -9,7 +9,6 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from broker.queues import PRIORITIES, QUEUES
-from jobs.training.options import Acceleration
 
 if TYPE_CHECKING:
     from broker.fields import Field
@@ -45,6 +44,7 @@ commands.add_typer(
 def _command(job: "Job") -> Any:
     """The command that submits one job, as typer makes it from a function of this signature."""
     from broker.fields import fields
+    from jobs.training.options import Acceleration
 
     found = fields(job.params_model)
 
