@@ -4,7 +4,7 @@ A job that is not started within some seconds is told to be behind what runs on 
 """
 
 import sys
-import time
+from time import monotonic
 from uuid import UUID
 
 from rich.console import Console
@@ -32,14 +32,16 @@ def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
     )  # fmt: skip
-    began, known = time.monotonic(), None
+    waits_since, known = None, None
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
         shown = bar.add_task(kind, total=None, note="")
         for _ in listen.until_final(job_id, look_every_s=LOOK_EVERY_S):
             with autocommit() as connection:
                 now = read.pulse(connection, job_id)
-                waits = now.state in WAITING and not quiet and time.monotonic() - began >= PATIENCE_S
-                before = ahead(connection, job_id) if waits else None
+                due = ahead(connection, job_id) if now.state in WAITING and not quiet else None
+            # Since it is due: the parent of a fan-out is so anew, for a moment, each time that its children are done.
+            waits_since = None if due is None else waits_since or monotonic()
+            before = due if waits_since and monotonic() - waits_since >= PATIENCE_S else None
             if before and not live and (before.id, before.kind) != known:  # once each, not at every look
                 known = (before.id, before.kind)
                 note(f"queued on {before.queue} {behind(before)}")
