@@ -98,7 +98,7 @@ def beside(contestants: contest.Contestants, name: str, given: argparse.Namespac
     seconds = np.diff([0.0, *(each["seconds"] for each in fitted.history)])  # validation included
     return {
         "epoch_s": {"recbole": theirs["epoch_s"], "ours": seconds.round(2).tolist()},
-        "times_faster": round(statistics.median(theirs["epoch_s"]) / statistics.median(seconds), 1),
+        "times_faster": round(statistics.median(theirs["epoch_s"]) / statistics.median(seconds.tolist()), 1),
         METRIC: {side: {p: round(of.summary(p)[METRIC], 4) for p in (FULL, UNFILTERED)}
                  for side, of in (("recbole", measured), ("ours", ours))},
     }  # fmt: skip
