@@ -28,6 +28,13 @@ async def read(request: Request) -> Any:
         raise Problem(400, f"the body is no JSON: {cut(str(error), 200)}") from None
 
 
+def without_nul(value: str | None) -> str | None:
+    """For a model's text that becomes a value of a statement. Raises ValueError."""
+    if value is not None and "\0" in value:
+        raise ValueError("it contains a NUL character, which Postgres does not store: leave it out")
+    return value
+
+
 def parsed(model: type[M], value: Any) -> M:
     """The value as this model. Raises RequestValidationError."""
     try:

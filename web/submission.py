@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Header
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
@@ -17,6 +17,7 @@ from broker.submit import submit, unavailable, within
 from db import idempotency
 from db.engine import session
 from db.ledger import NewJob
+from web.body import without_nul
 from web.catalogue import job
 from web.gather import Gather
 from web.views import Priority
@@ -51,6 +52,8 @@ class Submission(BaseModel):
     owner: str | None = Field(default=None, max_length=200, description="Owners share a queue fairly.")
     max_attempts: int | None = Field(default=None, ge=1, le=1000)
     time_limit_s: float | None = Field(default=None, gt=0, le=TIME_LIMIT_S)
+
+    _storable = field_validator("owner")(without_nul)
 
 
 class Submissions(BaseModel):

@@ -93,6 +93,8 @@ async def form(request: Request, most: int = _FORM_BYTES) -> dict[str, str]:
         fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=100, errors="strict")
     except ValueError:
         raise Problem(400, "this is not what a form sends") from None
+    if bad := next((name for name, values in fields.items() if "\0" in name or "\0" in values[-1]), None):
+        raise Problem(400, f"the field {bad[:80]!r} contains a NUL character: leave it out")
     return {name: values[-1] for name, values in fields.items()}
 
 

@@ -1,5 +1,6 @@
 """A form for the fields of a model: what each is typed into, and what was typed as values."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ class Input:
     @property
     def complaint(self) -> str:
         """What is wrong, without the name that stands above it."""
-        return self.wrong.removeprefix(f"{self.field.name}=").removeprefix(f"{self.field.name} ")
+        return re.sub(rf"^{re.escape(self.field.name)}(=|: | )", "", self.wrong)
 
     @property
     def hint(self) -> str:

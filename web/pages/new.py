@@ -1,6 +1,7 @@
 """`/new`: the kinds of jobs; `/new/{kind}`: a form for each, made of its parameters' schema, that submits one."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -109,7 +110,7 @@ def _once(kind: str, sent: Sent) -> str:
 
 
 def _form(request: Request, who: Caller, found: Job, sent: Sent | None, error: InvalidParams | None = None) -> Response:
-    wrong = error.fields if error else {}
+    wrong = _by_field(found, error) if error else {}
     given = sent if sent is not None else {
         _PARAMS + name: "on" for name, each in fields(found.params_model).items() if each.is_flag and each.default
     }  # fmt: skip
@@ -132,11 +133,22 @@ def _form(request: Request, who: Caller, found: Job, sent: Sent | None, error: I
         "How to submit": [made(replace(each, default=instead.get(name))) for name, each in _OPTIONS.items()],
     }
     beside = {each.name for part in parts.values() for each in part if each.wrong}
-    said = [line for name, line in wrong.items() if name not in beside] if wrong else [str(error)] if error else []
+    said = [line for name, line in wrong.items() if name not in beside]
     return page(
         request, "new.html", 422 if error else 200, kind=described(found), parts=parts, may=who.may(SUBMIT),
         said=said, wrong=len(beside), nonce=secrets.token_urlsafe(12),
     )  # fmt: skip
+
+
+def _by_field(found: Job, error: InvalidParams) -> dict[str, str]:
+    """What is wrong, by the fields of the form. What was found of all parameters together, or where the data are looked
+    at, begins with the name of one."""
+    names = {name: name for name in _OPTIONS} | {name: _PARAMS + name for name in fields(found.params_model)}
+    by_field = {}
+    for name, line in (error.fields or {"": str(error)}).items():
+        begins_with = None if name in names.values() else re.match(r"(\w+)[=:]", line)
+        by_field[names.get(begins_with[1], name) if begins_with else name] = line
+    return by_field
 
 
 def _otherwise(field: Field) -> str:

@@ -1,6 +1,7 @@
 """How numbers, times and jobs read on a page."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -76,9 +77,16 @@ def model(name: str, version: int | None = None) -> str:
     return f"/models/{quote(name, safe='')}{query(version=version)}"
 
 
+def breakable(name: str) -> Markup:
+    """A name of several parts, which goes into a narrow column by them."""
+    return Markup("<wbr>").join(re.findall(r"[^._@#]*[._@#]|[^._@#]+", name))
+
+
 def prose(message: str) -> Markup:
-    """A message as a sentence on a page: what stands between backticks is code."""
-    words_and_code = (message[:1].upper() + message[1:]).split("`")
+    """A message as a sentence on a page: what stands between backticks is code. A name that it begins with, such as in
+    `queue='x'` or `data: …`, stays as it is."""
+    begins_with_name = re.match(r"[\w.]+[=:]", message)
+    words_and_code = (message if begins_with_name else message[:1].upper() + message[1:]).split("`")
     if len(words_and_code) % 2 == 0:  # one backtick without its other
         return escape(message)
     code = Markup("<code>{}</code>")
@@ -96,5 +104,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "span": span, "since": since, "moment": moment, "took": words.took_s, "note": note, "size": size, "number": number,
     "readable": readable, "prose": prose, "redact": redact, "brief": lambda value: str(value)[:PREFIX],
     "state": lambda value: STATES.get(value, value), "priority": lambda value: _PRIORITIES.get(value, str(value)),
-    "model": model,
+    "model": model, "breakable": breakable,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Request, Response, Security
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_json
 from starlette.responses import JSONResponse
 
@@ -26,7 +26,7 @@ from jobs.classify import serve
 from jobs.classify.tasks import ANSWERS, TEXT_CHARACTERS
 from jobs.classify.tasks import predict as predict_job
 from web import body, problems
-from web.body import parsed
+from web.body import parsed, without_nul
 from web.problems import Problem
 from web.settings import Settings
 from web.tokens import Caller, caller
@@ -50,6 +50,8 @@ class Question(BaseModel):
     text: str | Texts | None = Field(default=None, description="One, or several as with `texts`.")
     texts: Texts | None = None
     model: str | None = Field(default=None, min_length=1, max_length=120, description="NAME or NAME@VERSION.")
+
+    _storable = field_validator("model")(without_nul)
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "Question":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests import jobs  # noqa: F401  # declared before the door is first asked for kinds, whichever tests are run
 from web.app import create
 from web.settings import Settings
 

@@ -88,6 +88,18 @@ def test_what_is_refused_is_said_beside_its_field_and_stays_as_it_was_typed(clie
     assert client.get("/api/v1/jobs").json()["jobs"] == []
 
 
+def test_what_is_wrong_with_fields_together_is_said_beside_the_one_that_it_begins_with(client: TestClient) -> None:
+    recent = unescape(send(client, "recommend.train", params__model="sasrec", params__recent="3").text)
+    queue = unescape(send(client, "tests.add", params__x="1", queue="moon").text)
+
+    assert re.search(r'id="params-recent"[^>]*aria-invalid="true"', recent)
+    assert "<strong>3 is not for model=sasrec: leave it out</strong>" in recent
+    assert "Nothing was submitted: one field is not as the job takes it." in recent
+    assert re.search(r"<strong>.moon. is of no known class", queue)
+    assert "<details open><summary>How to submit</summary>" in queue
+    assert "State='x'" not in unescape(client.get("/jobs?state=x").text)  # a name stays as it is
+
+
 def test_the_same_form_sent_twice_is_one_job_and_changed_another(client: TestClient) -> None:
     (nonce,) = re.findall(r'name="nonce" value="([^"]+)"', client.get("/new/tests.add").text)
 

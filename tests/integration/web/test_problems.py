@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from broker.job import Job
 from tests.integration.web.conftest import Open
+from tests.integration.web.test_pages import OWN
 
 JSON = {"Content-Type": "application/json"}
 SUBMIT = "/api/v1/jobs"
@@ -26,6 +27,7 @@ SUBMIT = "/api/v1/jobs"
         (b'{"kind": "tests.ad", "params": {}}', JSON, 422, "invalid-parameters", "did you mean tests.add"),
         (b'{"kind": "tests.add", "params": {"z": 1}}', JSON, 422, "invalid-parameters", "unknown parameter z"),
         (b'{"kind": "tests.keyed", "params": {"name": "a\\u0000"}}', JSON, 422, "invalid-parameters", "NUL"),
+        (b'{"kind": "tests.add", "params": {"x": 1}, "owner": "a\\u0000"}', JSON, 422, "invalid", "NUL character"),
         (b'{"kind": "tests.add", "speed": 9}', JSON, 422, "invalid", "speed"),
         (b'{"kind": "tests.add", "params": {"x": 1}, "queue": "moon"}', JSON, 422, "invalid-parameters", "moon"),
         (b'"' + b"x" * 70_000 + b'"', JSON, 413, "too-large", "GRISTMILL_WEB_BODY_BYTES"),
@@ -43,6 +45,19 @@ def test_a_bad_body_is_answered(
     assert (problem["status"], problem["code"]) == (status, code)
     assert said in problem["detail"]
     assert client.get(SUBMIT).json()["jobs"] == []
+
+
+def test_a_form_with_a_nul_character_is_answered(client: TestClient) -> None:
+    asked = {
+        "/new/tests.add": {"nonce": "n", "params.x": "1", "owner": "a\0"},
+        "/classify": {"text": "a", "model": "\0"},
+    }
+
+    for path, sent in asked.items():
+        answer = client.post(path, data=sent, headers=OWN)
+        assert answer.status_code == 400
+        assert "contains a NUL character: leave it out" in answer.text
+    assert client.post("/predict", json={"text": "a", "model": "\0"}).status_code == 422
 
 
 @pytest.mark.parametrize(
