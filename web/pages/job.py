@@ -27,6 +27,7 @@ from web.routes import events, jobs
 router = pages()
 
 _CHILDREN = 10  # shown here; the list of jobs has them all
+_MADE = 8  # artifacts that are shown at once: a run of an image editor leaves one for each sixteen pairs
 _TEXT_CHARACTERS = 50_000  # of parameters and results
 _VALUE_CHARACTERS = 500  # of one of them
 _SOON = 0.02  # of the work must be done before it says when the rest will be
@@ -42,7 +43,10 @@ def show_job(request: Request, who: Reader, job: str, again: Annotated[str, Quer
         pulse = read.pulse(opened, found.id)
         silence = vitals.silence(opened, found.id, settings().lease_seconds)
         children = read.list_jobs(opened, parent=found.id, limit=_CHILDREN) if found.children else []
-        artifacts = opened.scalars(select(Artifact).where(Artifact.job_id == found.id)).all()
+        newest = (
+            select(Artifact).where(Artifact.job_id == found.id).order_by(Artifact.created_at.desc(), Artifact.digest)
+        )
+        artifacts = opened.scalars(newest).all()
         models = opened.scalars(select(Model).where(Model.job_id == found.id)).all()
         runs = opened.execute(select(EditRun.id, EditRun.name).where(EditRun.jobs.contains([str(found.id)]))).all()
         made = [{"digest": each.digest, "kind": each.kind, "size": each.size_bytes} for each in artifacts]
@@ -56,7 +60,7 @@ def show_job(request: Request, who: Reader, job: str, again: Annotated[str, Quer
         scalars=values.scalars(found.result), error=_error(found, traceback=who.may(ADMIN)), children=children,
         artifacts=made, models=versions, runs=runs, may=who.may(SUBMIT), limit=_TEXT_CHARACTERS,
         value_limit=_VALUE_CHARACTERS, again_s=3 if live else None, running=found.state == STARTED, again=again,
-        declared=declared is not None,
+        declared=declared is not None, made_shown=_MADE,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _SMALLEST, _LARGEST = 9.0, 24.0  # radii in pixels; a number of two digits fits into the smallest
 _ROOM = 0.1  # of the span, left free at each end
+_LABELS = 0.15  # of it, more at the left, where the accuracies are written
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # of the accuracy's axis, in points
 _TICKS = 5  # at most, on it
 
@@ -48,6 +49,7 @@ def plot(points: Sequence[Point]) -> Plot:
     """Accuracy upwards, milliseconds across on a logarithmic axis, size on disk as a bubble's area. Needs a point."""
     logs = [math.log10(each.p50_ms) for each in points]
     left, right = _span(min(logs), max(logs), least=0.7)
+    left -= _LABELS * (right - left)
     shares = [100 * each.accuracy for each in points]
     bottom, top = _span(min(shares), max(shares), least=1.0)
     most = max(each.size_bytes for each in points) or 1.0

@@ -41,4 +41,6 @@ def _without_null(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float) and "e" not in (short := f"{value:.7g}"):
+        return short
     return value if isinstance(value, str) else readable(value)

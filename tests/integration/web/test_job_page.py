@@ -96,7 +96,7 @@ def test_parameters_that_differ_and_a_results_scalars_come_first_and_all_else_is
     plain = submit(client, params={"x": 1}).json()["id"]
     last = claimed(made)
     with autocommit() as on:
-        result = {"decision": "version 2 is in use", "report": "ab" * 32, "train": {"version": 2}}
+        result = {"decision": "version 2 is in use", "report": "ab" * 32, "train": {"version": 2}, "mean": 0.1 + 0.2}
         ledger.succeed(on, last.id, last.attempt, result)
     with session() as opened:
         registry.record(opened, Stored("ab" * 32, 1, {}), "weekly refresh", last.id)
@@ -108,8 +108,22 @@ def test_parameters_that_differ_and_a_results_scalars_come_first_and_all_else_is
     assert "anilist" in folded
     assert "<dt>decision</dt><dd>version 2 is in use</dd>" in page
     assert "<dt>train</dt>" not in page
+    assert "<dt>mean</dt><dd>0.3</dd>" in page  # and not 0.30000000000000004
     assert '<dt>report</dt><dd><a href="/artifacts/abab' in page
     assert page.index("<h2>What it made</h2>") < page.index("<h2>Result</h2>")
     assert page.index("<h2>Result</h2>") < page.index("All of it, as JSON") < page.index("&#34;version&#34;: 2")
     assert "<dt>x</dt><dd>1</dd>" in other
     assert "<dt>y</dt>" not in other
+
+
+def test_of_many_artifacts_the_newest_are_shown_and_the_others_folded(client: TestClient) -> None:
+    made = submit(client, params={"x": 1}).json()["id"]
+    for number in range(10):
+        with session() as opened:
+            registry.record(opened, Stored(f"{number:064}", 1, {}), f"part {number}", UUID(made))
+
+    page = client.get(f"/jobs/{made}").text
+    shown, folded = page.split("<details><summary>2 more artifacts</summary>")
+
+    assert re.findall(r"part (\d)", shown) == ["9", "8", "7", "6", "5", "4", "3", "2"]
+    assert re.findall(r"part (\d)", folded) == ["1", "0"]

@@ -102,8 +102,9 @@ def test_a_worker_that_renews_no_lease_is_named_with_when_its_job_goes_on(client
 
     assert re.search(r"gpu@dead has not been heard of for 1\d s", front)
     assert '<td>2</td><td class="minor">1</td>' in front  # running, and busy workers of their queue
-    assert re.search(r"cpu@well</th><td>1</td>.*<td>now</td>", front)
-    assert re.search(r"cpu@old</th><td>0</td><td[^>]*>1</td><td>1</td><td>5 min ago, idle or gone</td>", front)
+    assert re.search(r'cpu@<wbr>well</th><td>1</td>.*<td class="when">now</td>', front)
+    old = r"cpu@<wbr>old</th><td>0</td><td[^>]*>1</td><td[^>]*>1</td><td[^>]*>5 min ago, idle or gone</td>"
+    assert re.search(old, front)
     assert re.search(r"gpu@dead has not been heard of for 1\d s: .* when its lease ends, in 1\d s\.", page)
     assert " left" not in page
     assert "not been heard of" not in other
