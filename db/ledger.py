@@ -302,12 +302,16 @@ def submit(on: Executor, jobs: Sequence[NewJob]) -> tuple[list[UUID], set[UUID]]
             raise DuplicateId(f"a job with this id exists already: {error.orig}".split("\n")[0]) from error
         waiting = [each for each in waiting if each.id not in recorded]
         if waiting:
-            keys = [each.key for each in waiting]
-            standing.update((row[0], row[1]) for row in on.execute(_LIVE_WITH_KEY, {"keys": keys}))
+            standing |= live(on, [each.key for each in waiting if each.key is not None])
             # One that ended between the two statements is gone from both answers: record it in the next round.
             waiting = [each for each in waiting if each.key not in standing]
     ids = [each.id if each.id in recorded else standing[each.key or ""] for each in jobs]
     return ids, {each for each, due in recorded.items() if due}
+
+
+def live(on: Executor, keys: Sequence[str]) -> dict[str, UUID]:
+    """The live jobs of these keys."""
+    return {row[0]: row[1] for row in on.execute(_LIVE_WITH_KEY, {"keys": list(keys)})}
 
 
 def _row(new: NewJob) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from db import ledger
 from db.read import Reader
 from db.recommend import IN_USE, MODEL
 
@@ -20,11 +21,6 @@ _STORED = text(f"""
            {IN_USE} AS version_in_use
     FROM recommendation_cache c JOIN user_profile p USING (username)
     WHERE username = :username ORDER BY c.model_version = {IN_USE} DESC, c.cached_at DESC LIMIT 1""")
-
-# The predicate of the partial index of live keys, and those keys alone.
-_LIVE = text("""
-    SELECT id FROM job WHERE key = ANY(:keys) AND key IS NOT NULL AND state IN ('PENDING', 'STARTED', 'RETRY')
-    ORDER BY created_at DESC LIMIT 1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +46,6 @@ def stored(on: Reader, username: str) -> Stored | None:
 
 
 def live(on: Reader, keys: Sequence[str]) -> UUID | None:
-    """The newest live job of these keys."""
-    return on.execute(_LIVE, {"keys": list(keys)}).scalar_one_or_none()
+    """The live job of the first of these keys that has one."""
+    found = ledger.live(on, keys)
+    return next((found[key] for key in keys if key in found), None)
