@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 
+import structlog
 import uvicorn
 
 from broker.address import announce, free_port, url
@@ -14,6 +15,8 @@ from db.settings import SettingsError
 from web.app import create
 from web.catalogue import kinds
 from web.settings import Settings, settings
+
+log = structlog.get_logger()
 
 STOP_S = 3  # for requests that wait for a prediction
 BACKLOG = 2048
@@ -47,7 +50,15 @@ def serve(chosen: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends what has no end of its own first, or uvicorn would wait STOP_S for it and log a traceback for each."""
+    """Says when it listens. Ends what has no end of its own first, or uvicorn would wait STOP_S for it and log a
+    traceback for each."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        if self.started:
+            guarded = self.config.app.state.guarded  # type: ignore[union-attr]
+            log.info("web_ready", tokens="needed" if guarded else "none, on the loopback address only")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
-import structlog
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
@@ -20,8 +19,6 @@ from web.pages.frame import errors
 from web.routes import artifacts, events, health, jobs, kinds, metrics, models, predict, recommendations
 from web.settings import Settings, listed
 from web.tokens import Known
-
-log = structlog.get_logger()
 
 # Statements that wait for Postgres: more threads than this only wait for each other and for its connections.
 THREADS = 16
@@ -67,7 +64,6 @@ def create(settings: Settings) -> FastAPI:
 async def _running(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     app.state.feed.start()
-    log.info("web_ready", tokens="needed" if app.state.settings.guarded else "none, on the loopback address only")
     try:
         yield
     finally:

@@ -60,8 +60,7 @@ def web(services: Path, **settings: str) -> Iterator[str]:
     process = Process([sys.executable, "-m", "web"], services, **settings)
     try:
         address = process.wait_for("web: http").split()[-1]
-        with httpx2.Client(transport=httpx2.HTTPTransport(retries=8)) as asking:
-            asking.get(f"{address}/health/live")
+        process.wait_for("web_ready")
         yield address
     finally:
         process.stop()
