@@ -26,8 +26,7 @@ def clean() -> bool:
 class _Pool(AsynPool):
     def _create_worker_process(self, i: int) -> Any:
         if forked := clean():
-            gc.collect()
-            gc.freeze()  # a collection in the child would write to every page that it shares
+            gc.freeze()  # a collection would write to every page that the child shares, and takes a tenth of a second
         self._ctx = get_context("fork" if forked else "spawn")
         self._Process = self._ctx.Process
         return super()._create_worker_process(i)

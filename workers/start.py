@@ -3,24 +3,17 @@
 Celery's own command imports all of its commands before it starts a worker, a shell and Flower's server among them.
 """
 
+import gc
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from celery.utils.nodenames import default_nodename
-
-from broker.address import tell
-from broker.app import app
-from broker.errors import summary
-from broker.settings import redis_url
-from db.settings import redact, settings
-from workers.process import queues_of
-
 
 def main(name: str, processes: int, queues: Sequence[str]) -> NoReturn:
     """name: "cpu", "gpu" or "gpu1"; without queues, all of its class."""
+    gc.disable()  # nothing of what is imported goes: looking for it, time and again, is a tenth of the start
     try:
         worker = _made(name, processes, queues)
     except Exception as error:  # a wrong setting, or a module of jobs that is not there, is one line and no traceback
@@ -30,11 +23,20 @@ def main(name: str, processes: int, queues: Sequence[str]) -> NoReturn:
             raise
         sys.stderr.write(f"gristmill: {explained[0]}\n")
         sys.exit(explained[1])
+    gc.enable()
     worker.start()
     sys.exit(worker.exitcode)
 
 
 def _made(name: str, processes: int, queues: Sequence[str]) -> Any:
+    from celery.utils.nodenames import default_nodename
+
+    from broker.address import tell
+    from broker.app import app
+    from broker.settings import redis_url
+    from db.settings import settings
+    from workers.process import queues_of
+
     redis_url()
     settings().postgres_url()
     tell(f"{name} worker: {processes} process(es) x {os.environ.get('OMP_NUM_THREADS', 'all')} thread(s)")
@@ -56,7 +58,10 @@ def _look_for_postgres() -> None:
     """A worker waits for Postgres as for Redis, and says so: it would look healthy and run nothing."""
     from sqlalchemy.exc import OperationalError
 
+    from broker.address import tell
+    from broker.errors import summary
     from db.engine import autocommit, dispose
+    from db.settings import redact, settings
 
     try:
         with autocommit():
