@@ -6,6 +6,7 @@ nothing to claim the second time.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from uuid import UUID
 
 import structlog
@@ -87,7 +88,7 @@ def reconcile(older_s: float = MISSING_AFTER_S) -> int:
     """Find jobs whose message is lost (Redis flushed, a process died between pop and claim) and make them due again.
 
     On a busy queue a lost message is overtaken by later ones. Else Redis is asked for its lengths, and only where they
-    fall short of the ledger's count for the messages themselves.
+    fall short of the ledger's count for the messages themselves. Of very many the next round takes the rest.
     """
     with autocommit() as connection:
         if lost := outbox.unsend_overtaken(connection, older_s):
@@ -99,7 +100,7 @@ def reconcile(older_s: float = MISSING_AFTER_S) -> int:
             continue
         present = queued_ids(queue)  # read before the ledger: a job taken in between is no longer in its answer
         with autocommit() as connection:
-            missing = outbox.sent_ids(connection, queue, older_s) - present
+            missing = list(islice(outbox.sent_ids(connection, queue, older_s) - present, outbox.MOST))
             if missing:
                 outbox.unsend(connection, missing)
                 log.warning("nudges_lost", queue=queue, count=len(missing))

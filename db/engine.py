@@ -30,8 +30,9 @@ _REACH_OF_SERVER = """
 # A plan that was made is kept until the table is analysed again. Made while that had a few pages, it reads all of them;
 # it did so until a minute after 200,000 jobs had come, for 100 to 300 ms a statement instead of 2. So what runs alone
 # finds its rows by an index, however few there are; in transactions, where people read whole tables as well, statements
-# are planned each time, which would double what the statements of a job alone cost Postgres.
-_BY_INDEX = "SET enable_seqscan = off"
+# are planned each time, which would double what the statements of a job alone cost Postgres. Without an index to use, a
+# statement looks costly enough to be compiled, before Postgres 18: that takes far longer than to run it.
+_BY_INDEX = "SET enable_seqscan = off; SET jit = off"
 _PLANNED_ANEW = "SET plan_cache_mode = force_custom_plan"
 # A server may also hang while its machine acknowledges everything. The ledger's statements take milliseconds, the
 # largest submission seconds; a caller's own transactions may take what they like.

@@ -57,10 +57,13 @@ _RESCUE = text(f"""
     WHERE {picked(_OVERDUE, "ORDER BY lease_until LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED")}
     RETURNING {LOST}""")
 
-# What is to be cancelled is left to the rescue.
-_GIVE_BACK = text(f"""
-    UPDATE job {BACK_SET}
-    WHERE {picked("worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL")}""")
+# What is to be cancelled is left to the rescue. A row that its job's own transaction holds comes last, so that no other
+# waits for it.
+_RUNS = "worker = :worker AND state = 'STARTED' AND cancel_requested_at IS NULL"
+_GIVE_BACK = [
+    text(f"UPDATE job {BACK_SET} WHERE {which}")
+    for which in (picked(_RUNS, "FOR NO KEY UPDATE SKIP LOCKED"), picked(_RUNS))
+]
 
 _PROLONG = text("""
     UPDATE job SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
@@ -110,4 +113,4 @@ def rescue(on: Executor, up_for_s: float, limit: int = 500) -> list[Lost]:
 
 def give_back(on: Executor, worker: str) -> int:
     """A worker that shuts down, its processes gone, returns what they had not finished; how many there were."""
-    return count(on, _GIVE_BACK, worker=worker)
+    return sum(count(on, each, worker=worker) for each in _GIVE_BACK)

@@ -50,6 +50,11 @@ def test_a_bare_cursor_raises_the_errors_of_sqlalchemy_and_a_lost_connection_is_
         assert cursor.execute("SELECT 'next'").fetchone() == ("next",)
 
 
+def test_what_runs_alone_is_not_compiled() -> None:
+    with autocommit() as connection:
+        assert connection.execute(text("SHOW jit")).scalar() == "off"
+
+
 def test_a_callers_own_transaction_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db.engine, "ANSWER_S", 0.2)
 

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
+from broker import relay
 from db import barrier, batch, interactions, lease, ledger, outbox, source_page
 from db.batch import Failure
 from db.engine import autocommit, session
@@ -155,6 +156,24 @@ def test_what_changed_while_it_was_waited_for_is_settled_as_it_is_now(on: Connec
     assert list(states) == ["SUCCESS", "REVOKED", "STARTED"]
 
 
+def test_what_a_stopping_worker_gives_back_does_not_wait_for_a_job_that_holds_its_row(on: Connection) -> None:
+    running(on)
+
+    def stop() -> int:
+        with autocommit() as connection:
+            return lease.give_back(connection, "w")
+
+    with ThreadPoolExecutor(1) as pool, session() as holder:
+        lease.hold(holder, IDS[0], 1)
+        begun = pool.submit(stop)
+        until_they_wait(on, [begun])
+        meanwhile = list(on.execute(text("SELECT state FROM job ORDER BY id")).scalars())
+        holder.commit()
+
+    assert meanwhile == ["STARTED", "PENDING", "PENDING"]
+    assert begun.result() == 3
+
+
 @pytest.mark.parametrize("fields", [{"batch": "a"}, {"owner": "alice"}])
 def test_two_that_let_a_lane_go_send_its_window_once(on: Connection, fields: dict[str, str]) -> None:
     waiting(on, **fields)
@@ -167,13 +186,24 @@ def test_two_that_let_a_lane_go_send_its_window_once(on: Connection, fields: dic
     assert len(sent) == 2
 
 
+def test_lost_messages_are_found_by_the_limit(on: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    overtaken(on)
+
+    assert [outbox.unsend_overtaken(on, 10, limit=2) for _ in range(3)] == [2, 1, 0]
+
+    on.execute(text("UPDATE job SET sent_at = :past"), {"past": PAST})
+    monkeypatch.setattr(outbox, "MOST", 2)
+    ledger.succeed(on, OTHER, 1, None)  # nobody overtakes them any more
+    assert [relay.reconcile() for _ in range(3)] == [2, 1, 0]
+
+
 def test_what_expired_is_revoked_by_the_limit(on: Connection) -> None:
     waiting(on, expires_at=PAST)
 
     assert [len(ledger.expire(on, limit=2)) for _ in range(3)] == [2, 1, 0]
 
 
-def until_they_wait(on: Connection, begun: Sequence[Future[None]]) -> None:
+def until_they_wait(on: Connection, begun: Sequence[Future[Any]]) -> None:
     """Or are done."""
     waiters = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     while on.execute(waiters).scalar_one() < sum(not each.done() for each in begun):
