@@ -132,11 +132,11 @@ def _form(request: Request, who: Caller, found: Job, sent: Sent | None, error: I
         "How to train": [each for each in parameters if each.field.name in training],
         "How to submit": [made(replace(each, default=instead.get(name))) for name, each in _OPTIONS.items()],
     }
-    beside = {each.name for part in parts.values() for each in part if each.wrong}
-    said = [line for name, line in wrong.items() if name not in beside]
+    beside = [each for part in parts.values() for each in part if each.wrong]
+    said = [line for name, line in wrong.items() if name not in {each.name for each in beside}]
     return page(
         request, "new.html", 422 if error else 200, kind=described(found), parts=parts, may=who.may(SUBMIT),
-        said=said, wrong=len(beside), nonce=secrets.token_urlsafe(12),
+        said=said, beside=beside, nonce=secrets.token_urlsafe(12),
     )  # fmt: skip
 
 

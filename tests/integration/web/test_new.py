@@ -81,7 +81,8 @@ def test_what_is_refused_is_said_beside_its_field_and_stays_as_it_was_typed(clie
     assert re.search(r'id="params-x"[^>]*aria-invalid="true"[^>]*value="abc"', text)
     assert re.search(r'id="params-y"[^>]*value="7"', text)
     assert re.search(r"<details open><summary>How to submit</summary>", text)
-    assert "2 fields are not as the job takes it. Unknown parameter zzz: the parameters are x, y." in text
+    links = '<a href="#params-x">x</a>, <a href="#max_attempts">max_attempts</a>'
+    assert f"2 fields are not as the job takes them, {links}. Unknown parameter zzz: the parameters are x, y." in text
     assert '<strong>"0": input should be greater than or equal to 1' in text
     assert "[1, 2</textarea>" in listed.text
     assert "is no JSON" in listed.text
@@ -94,7 +95,7 @@ def test_what_is_wrong_with_fields_together_is_said_beside_the_one_that_it_begin
 
     assert re.search(r'id="params-recent"[^>]*aria-invalid="true"', recent)
     assert "<strong>3 is not for model=sasrec: leave it out</strong>" in recent
-    assert "Nothing was submitted: one field is not as the job takes it." in recent
+    assert 'one field is not as the job takes it, <a href="#params-recent">recent</a>.' in recent
     assert re.search(r"<strong>.moon. is of no known class", queue)
     assert "<details open><summary>How to submit</summary>" in queue
     assert "State='x'" not in unescape(client.get("/jobs?state=x").text)  # a name stays as it is
