@@ -130,8 +130,7 @@ def let_all_go(on: Executor, window: int) -> list[Nudge]:
 
 
 def unsend_overtaken(on: Executor, older_s: float, limit: int = MOST) -> int:
-    """Make due again what was sent more than `older_s` seconds before a job that runs by now, up to a limit; returns how
-    many.
+    """Make due again what was sent more than `older_s` seconds before a job that runs by now: so many, up to a limit.
 
     On a queue that is never empty this is how a lost message shows: their number says nothing.
     """
