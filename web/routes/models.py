@@ -6,7 +6,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Security
 
-from db import read, switch
+from db import read, registry, switch
+from db.artifact import Model
 from db.engine import session
 from db.read import ModelRow, NotFound
 from db.token import ADMIN, READ
@@ -71,13 +72,13 @@ def rollback_model(name: Name) -> ModelVersion:
 
 def _one(name: str, version: int) -> ModelVersion:
     with session() as opened:
-        found = next((row for row in read.models(opened) if (row.name, row.version) == (name, version)), None)
-    if found is None:
-        raise _missing(name, version)
-    return _shown(found)
+        found = registry.find(opened, name, version)
+        if found is None:
+            raise _missing(name, version)
+        return _shown(found)
 
 
-def _shown(row: ModelRow) -> ModelVersion:
+def _shown(row: ModelRow | Model) -> ModelVersion:
     return ModelVersion.model_validate(row, from_attributes=True)
 
 
