@@ -60,7 +60,7 @@ def _taken_in(history: History, loaded: Loaded) -> Mapped | None:
     if history.state is None:
         return None
     before, total = history.state["items"], len(history.item_ids)
-    if not 0 <= total - before < MOST_NEW or profile_hash(history.item_ids[:before]) != history.cached_hash:
+    if total - before >= MOST_NEW or profile_hash(history.item_ids[:before]) != history.cached_hash:
         return None
     known, counts = history.state["known"], history.state["counts"]
     seen = set(known)

@@ -145,18 +145,21 @@ def test_a_version_that_came_by_hand_meanwhile_stays(monkeypatch: pytest.MonkeyP
     assert said.count("no, only stored") == said.count("| yes") == 1
 
 
-def test_an_increment_gives_the_list_and_the_features_of_a_rebuild() -> None:
+def test_increment_after_increment_gives_the_list_and_the_features_of_a_rebuild() -> None:
     run(pretrain_all, top_k=10)
-    with session() as opened:
-        interactions.append(opened, [("u1", "i39"), ("u1", "elsewhere"), ("u1", "i20")])
+    updates = []
+    for new in (["i39", "elsewhere", "i20"], ["i38", "nowhere"]):
+        with session() as opened:
+            interactions.append(opened, [("u1", item) for item in new])
+        updates.append(run(pretrain_user, username="u1", top_k=10)["update"])
 
-    taken_in = run(pretrain_user, username="u1", top_k=10)
     found = stored()
-    rebuilt = run(pretrain_user, username="u1", top_k=10, force=True)
+    updates.append(run(pretrain_user, username="u1", top_k=10, force=True)["update"])
 
-    assert (taken_in["update"], rebuilt["update"]) == ("incremental", "rebuilt")
+    assert updates == ["incremental", "incremental", "rebuilt"]
     assert found == stored()
-    assert cache.stats()["incremental"] == 1
+    assert cache.stats()["incremental"] == 2
+    assert run(pretrain_all, top_k=10, force=True)["rebuilt"] == USERS
 
 
 def stored() -> tuple[Any, ...]:

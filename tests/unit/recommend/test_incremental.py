@@ -1,5 +1,6 @@
 """Taking new items into a cached state: always what a rebuild of the whole history gives, and only when it may."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -54,8 +55,11 @@ def test_however_a_history_grew_the_answer_is_that_of_a_rebuild(steps: list[list
     user = mapped(history(whole), MODEL)
     for new in steps[1:]:
         before, whole = whole, whole + new
-        user = mapped(history(whole, user, before), MODEL)
+        found = history(whole, user, before)
+        kept = deepcopy(found.state)
+        user = mapped(found, MODEL)
 
+        assert found.state == kept  # what was read may be read again
         assert user.incremental == (len(new) < MOST_NEW)
         assert everything(user) == everything(mapped(history(whole), MODEL))
 
