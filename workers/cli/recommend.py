@@ -85,10 +85,11 @@ def score_items(
     """Score titles for a user, those too that nobody has seen, by what is known of them."""
     from broker.errors import InvalidParams
     from jobs.recommend.tasks import score_items as job
+    from jobs.training.files import is_table
     from workers.cli.titles import read_titles
     from workers.cli.views.recommend import listed
 
-    is_file = len(items) == 1 and items[0].endswith((".csv", ".tsv"))
+    is_file = len(items) == 1 and is_table(items[0])
     titles = read_titles(items[0]) if is_file else [{"item_id": each} for each in items]
     found = _run(job, {"username": user, "items": titles})
     for each in found["errors"]:

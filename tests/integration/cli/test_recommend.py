@@ -86,7 +86,7 @@ def test_a_part_of_a_title_that_fits_several_items_lists_them(gristmill: Gristmi
 
 
 def test_titles_are_read_as_a_catalogue_is(tmp_path: Path) -> None:
-    (tmp_path / "new.csv").write_text("item,title,genres,year,adult\nn1,New,War|Drama,1999,false\nn2,,,,\n")
+    (tmp_path / "new.csv").write_text("item,title,genres,year,adult\nn1,New,War|Drama,1999,false\nn2,,,nan,\n")
 
     assert read_titles(str(tmp_path / "new.csv")) == [
         {"item_id": "n1", "title": "New", "features": {"genres": ["War", "Drama"], "year": 1999, "adult": False}},
@@ -119,6 +119,10 @@ def test_clean_up_deletes_what_is_old_enough(gristmill: Gristmill) -> None:
         ("recommend ann --from 2000 --to 1990", "policy: year_from=2000 is after year_to=1990: swap them"),
         ("recommend ann --force --adult", "--force with a policy: such a list is never cached, leave one of the two"),
         ("similar Sta", "no item 'Sta': it is no id of the catalogue, and no title has it in it"),
+        (
+            "score-items ann season.parquet",
+            "season.parquet: titles are read from .csv or .tsv: write it as one of them",
+        ),
         ("score-items ann nowhere.csv", "cannot read 'nowhere.csv': No such file or directory"),
         ("score-items nobody 50", "unknown user 'nobody': import a history with recommend.import_data"),
         ("cache cleanup --days=-1", "days=-1: give a number of days from 0 to 36500"),
