@@ -109,6 +109,7 @@ _ROW = f"""id, kind, state, queue, priority, attempt - spared AS attempt, max_at
          ELSE started_at END AS began_at, started_at, finished_at, worker, progress, error->>'message' AS message,
     cancel_requested_at IS NOT NULL AS cancel_requested, owner"""
 
+# The next page begins where the index on created_at has the last row: the pages before it are not read again.
 _LIST = text(f"""
     SELECT {_ROW} FROM job
     WHERE (CAST(:state AS varchar) IS NULL OR state = :state)
@@ -117,8 +118,9 @@ _LIST = text(f"""
       AND (CAST(:owner AS varchar) IS NULL OR owner = :owner)
       AND (CAST(:parent AS uuid) IS NULL
            OR group_id IN (SELECT group_id FROM barrier WHERE parent_id = CAST(:parent AS uuid)))
+      AND (CAST(:last_at AS timestamptz) IS NULL OR created_at <= CAST(:last_at AS timestamptz))
       AND (CAST(:last_at AS timestamptz) IS NULL OR created_at < CAST(:last_at AS timestamptz)
-           OR (created_at = CAST(:last_at AS timestamptz) AND id > CAST(:last_id AS uuid)))
+           OR id > CAST(:last_id AS uuid))
     ORDER BY created_at DESC, id LIMIT :limit""")
 
 _DETAIL = text(f"""

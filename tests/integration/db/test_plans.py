@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from db import barrier, batch, lease, ledger, outbox
+from db import barrier, batch, lease, ledger, outbox, read
 from db.engine import autocommit, engine
 from db.ledger import BATCH_WINDOW, Executor, Lane, NewJob
 
@@ -128,8 +128,27 @@ def test_what_was_planned_for_few_jobs_does_not_read_all_when_there_are_many(
         assert scans(on) == before
 
 
+def test_a_later_page_of_the_list_does_not_read_the_earlier_ones(clean_db: object) -> None:
+    with Session(engine()) as on:
+        on.execute(_GROW)
+        on.execute(text("UPDATE job SET created_at = run_at"))
+        on.execute(text("ANALYZE job"))
+        last = on.execute(text("SELECT created_at, id FROM job ORDER BY created_at OFFSET 99 LIMIT 1")).one()
+
+        before = counted(on, "tuples_fetched")
+        page = read.list_jobs(on, after=(last[0], last[1]))
+
+        assert len(page) == 20
+        assert counted(on, "tuples_fetched") - before < 100
+
+
 def scans(on: Executor) -> int:
     """How often the table was read from end to end."""
+    return counted(on, "numscans")
+
+
+def counted(on: Executor, what: str) -> int:
+    """By Postgres, of the table."""
     on.execute(text("SELECT pg_stat_force_next_flush()"))
     on.commit()
-    return int(on.execute(text("SELECT pg_stat_get_numscans('job'::regclass)")).scalar_one())
+    return int(on.execute(text(f"SELECT pg_stat_get_{what}('job'::regclass)")).scalar_one())
