@@ -116,7 +116,7 @@ def _written(items: Iterator[Item], count: int, base: Path, folder: Path) -> Ite
         suffix = next((suffix for begin, suffix in _SUFFIXES.items() if content.startswith(begin)), ".tif")
         file = f"{number:04}{suffix}"
         (folder / file).write_bytes(content)
-        yield row | {"original": {"file": file, "width": image.width, "height": image.height, "notes": notes}}
+        yield row | {"original": kept.placed(folder, file, image) | {"notes": notes}}
 
 
 def _record(session: Any, run: EditRun, batch: int, rows: list[dict[str, Any]], digest: str | None) -> None:

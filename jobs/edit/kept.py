@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 KIND = "edit images"
 _MANIFEST = "manifest.json"
+_SMALL = 320  # pixels of the longer side
 
 
 def store(ctx: Context, folder: Path, write: Callable[[Session, str | None], T]) -> T:
@@ -38,6 +39,13 @@ def store(ctx: Context, folder: Path, write: Callable[[Session, str | None], T])
     if stored and not ctx.store.exists(stored.digest):
         ctx.store.put(folder)
     return done
+
+
+def placed(folder: Path, file: str, image: Image) -> dict[str, Any]:
+    """What a row says of an image whose file is in the folder. A small one is put beside it, for pages of many."""
+    small = f"{file}.small.jpg"
+    (folder / small).write_bytes(images.thumbnail(image, _SMALL))
+    return {"file": file, "small": small, "width": image.width, "height": image.height}
 
 
 class Images:

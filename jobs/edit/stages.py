@@ -15,7 +15,7 @@ from broker.errors import JobError
 from db import edit
 from db.edit import EditPair, EditRun
 from db.job import Job
-from jobs.edit import images
+from jobs.edit import images, kept
 from jobs.edit.adapters import resolve
 from jobs.edit.adapters.base import Editor, EditRequest, EditResult, Scored, Scorer, ScoreRequest
 from jobs.edit.config import Config
@@ -88,8 +88,7 @@ class _Edit(Stage[Editor, EditRequest, EditResult]):
             return {"edited": None, "error": error or "the editor gave no image", "seconds": done.seconds}
         file = f"{done.pair.position:06}.png"
         (folder / file).write_bytes(images.encode(image))
-        place = {"file": file, "width": image.width, "height": image.height}
-        return {"edited": place, "error": None, "seconds": done.seconds}
+        return {"edited": kept.placed(folder, file, image), "error": None, "seconds": done.seconds}
 
     def put(self, session: Session, rows: Sequence[dict[str, Any]]) -> None:
         edit.put_edits(session, self.run.id, rows)

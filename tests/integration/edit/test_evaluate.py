@@ -1,10 +1,12 @@
 """A run takes its pairs in, edits and scores each once, and goes on where it was, whatever is wrong with some."""
 
+import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from sqlalchemy import text
 
 from broker.errors import HandedOver, JobError
@@ -88,6 +90,18 @@ def test_all_edits_come_before_all_scores_and_each_pair_has_one_of_both(write: W
     assert {(row.state, row.edits, row.scores) for row in rows().values()} == {("scored", 1, 1)}
     report = ArtifactStore(settings().artifacts(), settings().home).fetch(result["report"]) / "report.md"
     assert "squares" in report.read_text()
+
+
+def test_a_small_picture_lies_beside_each_image_for_pages_of_many(write: Write) -> None:
+    large = base64.b64encode(png(side=700)).decode()
+    run(evaluate, config=str(write({"a": [*pairs("a", "x"), *pairs("b", "y", id="large", image=large)]})))
+
+    store = ArtifactStore(settings().artifacts(), settings().home)
+    found = [
+        (place["width"], Image.open(store.fetch(place["artifact"]) / place["small"]).size)
+        for row in rows().values() for place in (row.original, row.edited)
+    ]  # fmt: skip
+    assert sorted(found) == [(8, (8, 8))] * 2 + [(700, (320, 320))] * 2
 
 
 def test_models_that_do_not_fit_together_are_switched_once(
