@@ -40,6 +40,8 @@ def test_what_is_nowhere_is_refused_where_the_workers_are_on_this_machine(
         ("e.csv", b'\xef\xbb\xbfuser,"item",time\r\n', None),
         ("e.CSV", b"user,item,time", None),
         ("e.csv", b"\nuser,item,time\n", None),  # the worker's reader knows
+        ("e.csv", b"user,item,time\ra,b,1\r", None),
+        ("e.csv", b"user,item,time," + b"x" * 200_000, None),
         ("e.csv", b'"us\ner",user,item,time\n', None),
         ("e.parquet", b"PAR1", None),
     ],
