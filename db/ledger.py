@@ -137,7 +137,7 @@ _SUBMIT = text("""
                      canvas, error, notes)
     SELECT id, kind, queue, priority, params, key, owner, batch, coalesce(owner, batch), state, max_attempts, backoff_s,
            time_limit_s, coalesce(run_at, now()),
-           CASE WHEN coalesce(run_at, now()) <= now() AND owner IS NULL AND (batch IS NULL OR :room > (
+           CASE WHEN coalesce(run_at, now()) <= now() AND owner IS NULL AND (batch IS NULL OR :room > 0 AND :room > (
                     SELECT count(*) FROM job AS ahead
                     WHERE (ahead.queue, ahead.lane, ahead.priority) = (r.queue, r.batch, r.priority)
                       AND ahead.state IN ('PENDING', 'RETRY') AND ahead.sent_at IS NOT NULL AND ahead.lane IS NOT NULL))

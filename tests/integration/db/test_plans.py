@@ -142,13 +142,20 @@ def test_a_later_page_of_the_list_does_not_read_the_earlier_ones(clean_db: objec
         assert counted(on, "tuples_fetched") - before < 100
 
 
+def test_a_submission_of_many_does_not_look_for_each_at_how_many_are_ahead(on: Connection) -> None:
+    before = counted(on, "numscans", "job_lane")
+    submitted(on, 9, batch="a")
+
+    assert counted(on, "numscans", "job_lane") == before
+
+
 def scans(on: Executor) -> int:
     """How often the table was read from end to end."""
     return counted(on, "numscans")
 
 
-def counted(on: Executor, what: str) -> int:
-    """By Postgres, of the table."""
+def counted(on: Executor, what: str, of: str = "job") -> int:
+    """By Postgres, of a table or an index."""
     on.execute(text("SELECT pg_stat_force_next_flush()"))
     on.commit()
-    return int(on.execute(text(f"SELECT pg_stat_get_{what}('job'::regclass)")).scalar_one())
+    return int(on.execute(text(f"SELECT pg_stat_get_{what}('{of}'::regclass)")).scalar_one())
