@@ -76,7 +76,7 @@ def _picture(pair: EditPair, which: str, gone: set[str]) -> dict[str, Any]:
         return {"which": which, "place": None, "said": _lacking(pair, which)}
     if place["artifact"] in gone:
         return {"which": which, "place": None, "said": "gone from the store"}
-    drawn = place["file"].endswith(_DRAWN)
+    drawn = place.get("small", place["file"]).endswith(_DRAWN)
     return {"which": which, "place": place, "said": None if drawn else "browsers do not draw this form"}
 
 

@@ -74,6 +74,17 @@ def test_a_gallery_has_pictures_instructions_and_scores_the_worst_first(client: 
     assert "&lt;script&gt;" in shown
 
 
+def test_a_gallery_shows_the_small_picture_and_links_the_whole(client: TestClient, pictures: str) -> None:
+    run = evaluated.run({"light": [9.0]}, pictures)
+    place = {"artifact": pictures, "file": "0.png", "small": "1.png", "width": 48, "height": 32}
+    with session() as opened:
+        opened.execute(update(EditPair).where(EditPair.run_id == run).values(original=place))
+
+    shown = client.get(f"/edits/{run}").text
+
+    assert f'<a href="/artifacts/{pictures}/0.png"><img src="/artifacts/{pictures}/1.png" width="48"' in shown
+
+
 def test_a_gallery_is_filtered_ordered_and_paged(client: TestClient) -> None:
     run = evaluated.run({"light": [float(n % 10) for n in range(25)], "text": [7.0, "no"]}, name="many")
 
