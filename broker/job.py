@@ -25,6 +25,7 @@ from broker.params import Params, parse
 from broker.queues import NAMING, PRIORITIES, PRIORITY_STEPS, is_queue
 from broker.settings import settings
 from broker.submit import ambient, submit, unavailable
+from db import storable
 from db.engine import session as new_session
 from db.ledger import NewJob
 
@@ -315,6 +316,10 @@ def _owner(value: Any) -> str | None:
     owner = str(value)
     if len(owner) > _KEY_CHARACTERS:
         raise InvalidParams(f"owner={owner[:32]!r}… has {len(owner):,} characters: use at most {_KEY_CHARACTERS}")
+    try:
+        storable.encode(owner)
+    except storable.NotStorable as error:
+        raise InvalidParams(f"owner={shown(owner)} is {error}: use another name") from None
     return owner or None
 
 

@@ -64,6 +64,8 @@ def _line(complaint: Mapping[str, Any], fields: Sequence[str]) -> str:
     if complaint["type"] == "missing":
         return f"{name} is required: the parameters are {_listed(fields)}"
     if complaint["type"] == "extra_forbidden":
+        if len(complaint["loc"]) > 1:  # of a part that has names of its own
+            return f"unknown parameter {name}: correct its name or leave it out"
         near = difflib.get_close_matches(name, fields, 1)
         hint = f"did you mean {near[0]}?" if near else f"the parameters are {_listed(fields)}"
         return f"unknown parameter {name}: {hint}"

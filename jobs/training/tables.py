@@ -51,6 +51,8 @@ def read(path: Path, columns: Sequence[str], texts: Sequence[str] = (), delimite
         except pa.ArrowInvalid:
             return pyarrow.csv.read_csv(path, parse_options=parsed, convert_options=convert)
     except (pa.ArrowException, OSError) as error:
+        if "UTF8" in str(error) and kind == "CSV":
+            decoded(path)  # which says where, and the remedy
         raise DataError(_unreadable(path, kind, error)) from None
 
 

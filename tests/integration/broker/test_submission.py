@@ -154,3 +154,11 @@ def test_parameters_that_postgres_cannot_store_are_refused(value: object, line: 
 
     assert line in str(refused.value)
     assert rows() == []
+
+
+@pytest.mark.parametrize("owner", ["a\0b", "\ud800"], ids=["NUL", "half a surrogate pair"])
+def test_an_owner_that_postgres_cannot_store_is_refused(owner: str) -> None:
+    with pytest.raises(InvalidParams, match=r"^owner=.* is no text"):
+        echo.apply_async(kwargs={"value": 1}, owner=owner)
+
+    assert rows() == []

@@ -10,12 +10,19 @@ from broker.errors import InvalidParams
 from broker.params import Params, parse
 
 
+class Source(Params):
+    """A part with names of its own."""
+
+    user: str = "user"
+
+
 class Fit(Params):
     """Fit something."""
 
     rows: int = Field(ge=1)
     name: str = "x"
     layers: list[int] = []
+    source: Source = Source()
 
     @field_validator("name")
     @classmethod
@@ -32,13 +39,14 @@ class Empty(Params):
 @pytest.mark.parametrize(
     ("args", "kwargs", "line"),
     [
-        ((), {}, "fit: rows is required: the parameters are rows, name, layers"),
+        ((), {}, "fit: rows is required: the parameters are rows, name, layers, source"),
         ((0,), {}, "fit: rows=0: input should be greater than or equal to 1"),
         ((1,), {"rows": 2}, "fit: rows is given twice, by position and by name"),
-        ((1, 2, 3, 4), {}, "fit takes rows, name, layers, but 4 positional arguments were given"),
+        ((1, 2, 3, 4, 5), {}, "fit takes rows, name, layers, source, but 5 positional arguments were given"),
         ((1,), {"nam": "x"}, "fit: unknown parameter nam: did you mean name?"),
-        ((1,), {"zzz": 1}, "fit: unknown parameter zzz: the parameters are rows, name, layers"),
+        ((1,), {"zzz": 1}, "fit: unknown parameter zzz: the parameters are rows, name, layers, source"),
         ((), {"row": 1}, "fit: unknown parameter row: did you mean rows?"),
+        ((1,), {"source": {"sourc": 1}}, "fit: unknown parameter source.sourc: correct its name or leave it out"),
         ((1, "bad"), {}, 'fit: name="bad": no such model: use x'),
         ((1,), {"layers": [1, "a"]}, 'fit: layers.1="a": input should be a valid integer'),
     ],

@@ -88,6 +88,14 @@ def test_a_missing_file_and_an_unknown_kind_say_what_is_accepted(tmp_path: Path)
         load(write(tmp_path, GOOD, "events.xls"))
 
 
+def test_a_file_in_another_encoding_is_told_from_a_truncated_one(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_bytes("user,item,timestamp\nann,caf\u00e9,1\n".encode("latin-1"))
+
+    with pytest.raises(DataError, match=r"^events\.csv:2: byte 0xe9 is not UTF-8: save it as UTF-8"):
+        load(str(path))
+
+
 def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "events.parquet"
     pyarrow.parquet.write_table(pa.table({"user": list(range(1000))}), path)
