@@ -135,24 +135,29 @@ _PUT_PROFILES = text("""
         features = '{}', model_version = NULL, updated_at = now()
     WHERE user_profile.profile_hash <> excluded.profile_hash""")
 
+# Rows are locked in the order of their names by whatever changes several: two statements would else end in a deadlock.
 _PUT_POPULARITY = text("""
-    UPDATE catalogue_item i SET popularity = r.popularity
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(item_id varchar, popularity float8)
-    WHERE i.item_id = r.item_id AND i.popularity <> r.popularity""")
+    WITH changed AS MATERIALIZED (
+        SELECT i.item_id AS key, r.popularity AS value
+        FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(item_id varchar, popularity float8)
+        JOIN catalogue_item i ON i.item_id = r.item_id AND i.popularity <> r.popularity
+        ORDER BY i.item_id FOR NO KEY UPDATE OF i)
+    UPDATE catalogue_item SET popularity = value FROM changed WHERE item_id = key""")
 
 # A profile that changed while its list was computed keeps its place: the list's hash then fits it no more.
 _PUT_LISTS = text("""
-    WITH r AS (
-        SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+    WITH r AS MATERIALIZED (
+        SELECT r.* FROM jsonb_to_recordset(CAST(:rows AS jsonb))
             AS r(username varchar, profile_hash varchar, features jsonb, items jsonb, basis varchar, state jsonb)
+        JOIN user_profile p ON p.username = r.username AND p.profile_hash = r.profile_hash
+        ORDER BY p.username FOR NO KEY UPDATE OF p
     ), profile AS (
         UPDATE user_profile p SET features = r.features, model_version = :model_version, updated_at = now()
-        FROM r WHERE p.username = r.username AND p.profile_hash = r.profile_hash
-        RETURNING p.username
+        FROM r WHERE p.username = r.username
     )
     INSERT INTO recommendation_cache (username, profile_hash, items, basis, state, top_k, model_version, cached_at)
-    SELECT r.username, r.profile_hash, r.items, coalesce(r.basis, 'model'), r.state, :top_k, :model_version, now()
-    FROM r JOIN profile USING (username) ORDER BY r.username
+    SELECT username, profile_hash, items, coalesce(basis, 'model'), state, :top_k, :model_version, now()
+    FROM r ORDER BY username
     ON CONFLICT (username, model_version) DO UPDATE SET
         profile_hash = excluded.profile_hash, items = excluded.items, basis = excluded.basis, state = excluded.state,
         top_k = excluded.top_k, cached_at = excluded.cached_at""")
@@ -211,14 +216,20 @@ _RANGES = text("""
 
 _USERNAMES = text("SELECT username FROM user_profile WHERE username BETWEEN :first AND :last ORDER BY username")
 
-_CLEAN = text(
-    "DELETE FROM recommendation_cache WHERE cached_at < now() - make_interval(secs => :seconds) RETURNING username"
-)
+
+def _deleted(condition: str) -> str:
+    """What others hold is passed over: it is being written anew, and else the next round's."""
+    return f"""
+    DELETE FROM recommendation_cache WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM recommendation_cache WHERE {condition} FOR UPDATE SKIP LOCKED))"""
+
+
+_CLEAN = text(f"{_deleted('cached_at < now() - make_interval(secs => :seconds)')} RETURNING username")
 
 # What is newer than the version in use may be about to come into use.
-_CLEAN_VERSIONS = text(f"""
-    DELETE FROM recommendation_cache WHERE model_version < {IN_USE}
-    AND model_version IS DISTINCT FROM CAST(:before AS integer)""")
+_CLEAN_VERSIONS = text(
+    _deleted(f"model_version < {IN_USE} AND model_version IS DISTINCT FROM CAST(:before AS integer)")
+)
 
 
 def put_items(on: Executor, rows: Sequence[Mapping[str, Any]]) -> int:

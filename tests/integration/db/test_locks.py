@@ -15,7 +15,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from broker import relay
-from db import barrier, batch, interactions, lease, ledger, outbox, source_page
+from db import barrier, batch, interactions, lease, ledger, outbox, recommend, source_page
+from db.artifact import Artifact, Model
 from db.batch import Failure
 from db.engine import autocommit, session
 from db.interactions import HALF_LIFE
@@ -107,6 +108,45 @@ def test_so_are_answers_that_have_expired(on: Connection, scan: str) -> None:
         source_page.put(on, "tests", {each: 1}, -1)
 
     race(on, source_page.clean, scan, "source_page", "key", keys)
+
+
+LISTS: dict[str, tuple[str, Statement]] = {
+    "put": ("user_profile", lambda on, _: put_lists(on, 2)),
+    "clean": ("recommendation_cache", lambda on, _: recommend.clean(on, -1)),
+    "clean versions": ("recommendation_cache", lambda on, _: recommend.clean_versions(on, None)),
+}
+USERS = ["a", "b", "c"]
+
+
+def put_lists(on: ledger.Executor, version: int, users: Sequence[str] = USERS) -> int:
+    rows = [{"username": each, "profile_hash": "", "features": {}, "items": [], "state": None} for each in users]
+    return recommend.put_lists(on, rows, model_version=version, top_k=1)
+
+
+@pytest.mark.parametrize("scan", ["seqscan", "indexscan", "hashjoin"])
+@pytest.mark.parametrize("name", LISTS)
+def test_so_are_lists_and_their_profiles(on: Connection, name: str, scan: str) -> None:
+    for each in reversed(USERS):
+        profile = {"username": each, "external_id": None, "item_ids": [], "profile_hash": ""}
+        recommend.put_profiles(on, [profile])
+        put_lists(on, 1, [each])
+    with session() as opened:
+        opened.add(Artifact(digest="d", kind=recommend.MODEL, size_bytes=0, manifest={}))
+        opened.flush()
+        opened.add(Model(name=recommend.MODEL, version=2, artifact_digest="d", metrics={}, lineage={}, is_current=True))
+    table, statement = LISTS[name]
+
+    race(on, lambda transaction: statement(transaction, []), scan, table, "username", USERS)
+
+
+@pytest.mark.parametrize("scan", ["seqscan", "indexscan", "hashjoin"])
+def test_so_are_items_whose_popularity_is_set(on: Connection, scan: str) -> None:
+    items = ["a", "b", "c"]
+    for each in reversed(items):
+        interactions.append(on, [("alice", each)])
+    given = dict.fromkeys(reversed(items), 5.0)
+
+    race(on, lambda on: recommend.put_popularity(on, given), scan, "catalogue_item", "item_id", items)
 
 
 def race(
