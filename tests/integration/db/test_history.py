@@ -141,6 +141,18 @@ def test_every_refusal_of_a_kind_is_an_attempt_in_the_history(on: Connection) ->
     ]
 
 
+def test_workers_have_minutes_to_learn_of_a_kind(on: Connection) -> None:
+    job = born(on)
+    error = {"type": "NotRegistered", "module": "m", "message": "unknown", "traceback": None}
+
+    pauses = []
+    for _ in range(2):
+        ledger.refuse(on, job.id, error)
+        pauses.append(on.execute(text("SELECT CAST(extract(epoch FROM run_at - now()) AS integer) FROM job")).scalar())
+
+    assert pauses == [60, 120]
+
+
 def test_moves_of_models_are_counted_with_their_time(on: Connection) -> None:
     tally, job = Tally.of_model_moves(), born(on)
     for event, seconds in [("load", 2.0), ("offload", 0.5), ("load", 1.0)]:
