@@ -228,9 +228,9 @@ _FAIL = text(f"""
     WHERE id = :id AND attempt = :attempt AND state = 'STARTED'
     RETURNING state""")
 
-# A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE. Not within seconds:
-# while workers are replaced one after another, clients have the new code before them all. Of the default backoff of 2 s
-# the pauses are 1 and 2 minutes.
+# A kind that no code here knows: charged as an attempt, so that a job nobody can run ends as FAILURE. Not within
+# seconds: while workers are replaced one after another, clients may have the new code before them. Of the default
+# backoff of 2 s the pauses are 1 and 2 minutes.
 _REFUSE = text(f"""
     UPDATE job {fail_set(charge=True, pause_s="least(600, 30 * backoff_s * 2 ^ least(30, attempt - spared))")}
     WHERE id = :id AND state IN ('PENDING', 'RETRY')
