@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from workers.cli.once import refuse_repeats
 from workers.cli.output import use_json
 
 JSON = "--json"
@@ -35,6 +36,7 @@ def application() -> typer.Typer:
     for found in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         commands = getattr(importlib.import_module(f"{__name__}.{found}"), "commands", None)
         if isinstance(commands, typer.Typer):
+            refuse_repeats(commands)
             app.add_typer(commands)
     return app
 

@@ -42,7 +42,9 @@ def _usage(error: Any) -> str:
     """What typer has to say on one line. Empty where it has shown the help instead."""
     said = " ".join(error.format_message().split()).rstrip(".")
     path = getattr(getattr(error, "ctx", None), "command_path", None)
-    return f"{said}: see `{path} --help`" if said and path else said
+    if not (said and path):
+        return said
+    return f"{said} See `{path} --help`" if said.endswith("?") else f"{said}: see `{path} --help`"
 
 
 def _postgres() -> str:

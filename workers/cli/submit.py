@@ -9,6 +9,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from broker.queues import PRIORITIES, QUEUES
+from workers.cli.once import Once
 
 if TYPE_CHECKING:
     from broker.fields import Field
@@ -66,7 +67,7 @@ def _command(job: "Job") -> Any:
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     made = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     description = job.params_model.__doc__ or job.body.__doc__ or ""
-    made.command(job.name, help=escape(inspect.cleandoc(description)), no_args_is_help=False)(run)
+    made.command(job.name, cls=Once, help=escape(inspect.cleandoc(description)), no_args_is_help=False)(run)
     return typer.main.get_command(made)
 
 

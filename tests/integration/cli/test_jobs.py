@@ -84,6 +84,18 @@ def test_the_same_live_work_is_named_and_not_added(gristmill: Gristmill, tmp_pat
         ("submit tests.add --x one", 'tests.add: x="one": input should be a valid integer'),
         ("submit tests.add --x 1 --z 2", "No such option: --z"),
         ("submit tests.add", "Missing option '--x': see `gristmill submit tests.add --help`"),
+        (
+            "submit tests.add --x 1 --x 2",
+            "--x is given 2 times, and holds one value: leave one: see `gristmill submit tests.add --help`",
+        ),
+        ("submit tests.add --x 1 --in 5 --in 6", "--in is given 2 times, and holds one value: leave one"),
+        (
+            "submit classify.predict --text a --text b",
+            "--text is given 2 times, and holds one value: leave one, or rep",
+        ),
+        ("jobs --limit 1 --limit 2", "--limit is given 2 times, and holds one value: leave one"),
+        ("cache cleanup --days 1 --days 2", "--days is given 2 times, and holds one value: leave one"),
+        ("submti", "No such command 'submti'. Did you mean 'submit'? See `gristmill --help`"),
         ("submit tests.add --x 1 --queue tpu", "queue='tpu' is of no known class: begin it with one of gpu, cpu"),
         ("submit tests.add --x 1 --priority high", "priority='high': use one of interactive, normal, bulk"),
         ("submit tests.add --x 1 --in=-5", "--in -5: not a time that will come"),
