@@ -1,10 +1,13 @@
 """Where a process of ours listens: a port that is free, and the address kept for whoever looks for it."""
 
 import errno
+import fcntl
+import os
 import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from broker.log import told
 from db.settings import SettingsError, settings
@@ -13,11 +16,33 @@ LOOPBACK = "127.0.0.1"
 
 
 def announce(name: str, address: str) -> None:
-    """Say where something listens, and keep it for `gristmill up` and doctor."""
+    """Say where something listens, and keep it for doctor and the demo; what another that is alive has kept stays."""
+    _keep(address_file(settings().home, name), address)
     tell(f"{name}: {address}")
-    file = address_file(settings().home, name)
+
+
+def _keep(file: Path, address: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(address)
+    held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)  # for as long as this process lives
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops the lock of whoever ended
+    except BlockingIOError:
+        os.close(held)
+        return
+    os.ftruncate(held, 0)
+    os.write(held, address.encode())
+    os.set_inheritable(held, True)  # `gristmill flower` becomes another program, and holds it still
+
+
+def listening(home: Path, name: str) -> str | None:
+    """Where something listens now; None if nothing does: the file stays when its process ends."""
+    try:
+        address = address_file(home, name).read_text()
+        parts = urlsplit(address)
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1):
+            return address
+    except OSError:
+        return None
 
 
 def url(host: str, port: int) -> str:
@@ -34,7 +59,7 @@ def is_loopback(host: str) -> bool:
 
 
 def address_file(home: Path, name: str) -> Path:
-    """Where a running Flower or the metrics leave their address."""
+    """Where Flower, the metrics and the web leave their address."""
     return home / "run" / f"{name}.url"
 
 

@@ -1,19 +1,17 @@
 """`gristmill doctor`: can this machine reach what it needs, who works the queues, and is anything stuck."""
 
-import socket
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import sqlalchemy.exc
 from sqlalchemy import text
 
-from broker.address import address_file
+from broker.address import listening
 from broker.errors import summary
 from broker.queues import QUEUES
 from broker.settings import make_client, redis_url
@@ -51,7 +49,9 @@ def diagnose() -> list[Check]:
     ):
         lacking = " and ".join(need.name for need in needs if not need.ok)
         checks.append(Check(name, None, f"not looked at without {lacking}") if lacking else _guarded(name, look))
-    return checks + [check for name in ("flower", "metrics", "web") if (check := _address(name))]
+    home = settings().home
+    found = {name: listening(home, name) for name in ("flower", "metrics", "web")}  # optional: missed by nobody
+    return checks + [Check(name, True, address) for name, address in found.items() if address]
 
 
 def as_data(checks: list[Check]) -> dict[str, Any]:
@@ -237,15 +237,3 @@ def _last_hour() -> Check:
     if found.last_dropped:
         said[-1] += f" (the last: {found.last_dropped}; see the table dropped_message)"
     return Check("last hour", True, "; ".join(said), facts=asdict(found))
-
-
-def _address(name: str) -> Check | None:
-    """Where something optional listens, if it does: a killed one leaves its address behind."""
-    file = address_file(settings().home, name)
-    try:
-        url = file.read_text()
-        parts = urlsplit(url)
-        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1):
-            return Check(name, True, url)
-    except OSError:
-        return None

@@ -18,7 +18,6 @@ import psutil
 
 import broker.embedded
 import db.embedded
-from broker.address import address_file
 from broker.settings import settings as broker_settings
 from db.place import ServerError, gone
 from db.settings import CLONE, SettingsError, settings
@@ -44,7 +43,6 @@ def up(say: Callable[[str], None]) -> int:
     home = settings().home
     with _only(home):
         _end_leftovers(home, say)
-        _forget_addresses(home)
         run = _record(home)
         try:
             start_servers(say)
@@ -58,13 +56,7 @@ def up(say: Callable[[str], None]) -> int:
         finally:
             _end_leftovers(home, say)  # what a stopped process did not take with it
             stop_servers()
-            _forget_addresses(home)
             _file(home).unlink(missing_ok=True)
-
-
-def _forget_addresses(home: Path) -> None:
-    for name in ("flower", "metrics", "web"):
-        address_file(home, name).unlink(missing_ok=True)
 
 
 def start_servers(say: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from celery.exceptions import CeleryError
 from rich.console import Console
 
-from broker.address import address_file
+from broker.address import listening
 from broker.errors import GristmillError
 from db.settings import SettingsError, settings
 from workers import up
@@ -82,8 +82,8 @@ def farewell(stopped: bool, told: list[str]) -> str:
     commands += [f"{gristmill} jobs --limit 5", f"{gristmill} models", f"{gristmill} doctor"]
     lines = [f"all is stopped; the rows stay in {home}. `bin/demo --keep` leaves it running:"] if stopped else []
     for title, name in PAGES.items():
-        if (file := address_file(home, name)).exists():  # it may listen on another port than its own, or be left out
-            lines.append(f"{title:9}{file.read_text()}")
+        if address := listening(home, name):  # it may listen on another port than its own, or be left out
+            lines.append(f"{title:9}{address}")
     lines += [f"{'' if turn else 'Try:':9}{each}" for turn, each in enumerate(commands)]
     return "\n".join([*lines, f"{'Stop:':9}{gristmill} down"])
 

@@ -1,5 +1,6 @@
 """The demo: a run that was broken off is gone on with, and the end names what there is."""
 
+import socket
 from io import StringIO
 from pathlib import Path
 
@@ -29,11 +30,17 @@ def test_the_end_names_where_something_listens_and_only_what_was_made(
     settings.cache_clear()
     web = address_file(tmp_path, "web")
     web.parent.mkdir()
-    web.write_text("http://127.0.0.1:8007")
-    kept, stopped = farewell(False, ["recommend"]), farewell(True, ["classify"])
+    address_file(tmp_path, "flower").write_text("http://127.0.0.1:1")  # of one that was killed
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        web.write_text(address)
+        kept = farewell(False, ["recommend"])
+    stopped = farewell(True, ["classify"])
     settings.cache_clear()
 
-    assert kept.splitlines()[0] == "Web:     http://127.0.0.1:8007"
+    assert kept.splitlines()[0] == f"Web:     {address}"
     assert "gristmill recommend 196" in kept
     assert "classify.predict" not in kept
     assert "Flower" not in kept
