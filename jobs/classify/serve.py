@@ -14,7 +14,7 @@ from db.artifact import Artifact, Model
 from db.engine import autocommit
 from db.settings import settings
 from db.store import ArtifactError, ArtifactStore
-from jobs.training.registered import find
+from jobs.training.registered import find, instead
 
 if TYPE_CHECKING:
     from jobs.text.models import TextModel
@@ -31,15 +31,19 @@ def check_known(model: str, session: Session) -> None:
     if time.monotonic() < _known_until.get(model, 0.0):
         return
     try:
-        found = find(session, model)
+        classifier(session, model)
     except JobError as error:
         raise InvalidParams(str(error)) from None
+    _known_until[model] = time.monotonic() + LOOK_AGAIN_S
+
+
+def classifier(session: Session, model: str) -> Model:
+    """The version that a name stands for. Raises JobError for what is none, or of another kind."""
+    found = find(session, model, KIND)
     kind = session.scalar(select(Artifact.kind).where(Artifact.digest == found.artifact_digest))
     if kind != KIND:
-        raise InvalidParams(
-            f"model {model!r} is of kind {kind!r}, no classifier: `gristmill models` lists what there is"
-        )
-    _known_until[model] = time.monotonic() + LOOK_AGAIN_S
+        raise JobError(f"model {model!r} is of kind {kind!r}, no classifier ({instead(session, model, KIND)})")
+    return found
 
 
 def forget_known() -> None:
@@ -56,7 +60,7 @@ def in_use(session: Session) -> list[str]:
 def named(model: str) -> Model:
     """The version that a name stands for at this moment. Raises JobError."""
     with autocommit() as connection, Session(connection) as session:
-        return find(session, model)
+        return find(session, model, KIND)
 
 
 def load(model: str, device: str) -> TextModel:

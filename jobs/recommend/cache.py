@@ -96,7 +96,7 @@ def popular_list(username: str, top_k: int, reason: str, model_version: int | No
 
 
 def unknown(username: str) -> str:
-    return f"unknown user {username!r}: import a history with recommend.import_data, or pass item_ids"
+    return f"unknown user {username!r}: import a history with recommend.import_data"
 
 
 def put(found: Sequence[Mapping[str, Any]], fresh_days: float = FRESH_DAYS) -> None:

@@ -11,15 +11,16 @@ from sqlalchemy.orm import Session
 
 from broker.errors import JobError
 from db import registry
-from db.artifact import Model
+from db.artifact import Artifact, Model
 
 _SCORES = ("ndcg@10", "accuracy")  # the number by which a recommender, and a classifier, is known
 _OTHERS = ("in_use", "compression")  # of another version; of a candidate on a part of dev
 _LARGEST = 2**31 - 1  # the column is an integer
 
 
-def find(session: Session, asked: str) -> Model:
-    """The version in use of "name", or that of "name@version". Raises JobError: what there is instead."""
+def find(session: Session, asked: str, kind: str | None = None) -> Model:
+    """The version in use of "name", or that of "name@version". Raises JobError: what there is instead, of this kind of
+    artifact if one is named."""
     name, _, version = asked.partition("@")
     if version and not version.isdecimal():
         raise JobError(f"model {asked!r}: {version!r} is no version: write name@number")
@@ -35,10 +36,15 @@ def find(session: Session, asked: str) -> Model:
         raise JobError(f"model {name!r} has no version {version}: it has {', '.join(map(str, versions))}")
     if versions:
         raise JobError(f"model {name!r} has no version in use: `gristmill models promote {name} VERSION` makes one")
-    names = sorted(session.scalars(select(Model.name).distinct()))
+    raise JobError(f"model {name!r} is not in the registry ({instead(session, name, kind)})")
+
+
+def instead(session: Session, name: str, kind: str | None = None) -> str:
+    """What there is in the registry, of this kind: names like this one, or else the first few."""
+    there = select(Model.name).distinct().join(Artifact, Artifact.digest == Model.artifact_digest)
+    names = sorted(session.scalars(there if kind is None else there.where(Artifact.kind == kind)))
     near = difflib.get_close_matches(name, names, 3) or names[:5]
-    there_are = f"there is {', '.join(near)}" if names else "there are none yet: train one"
-    raise JobError(f"model {name!r} is not in the registry ({there_are})")
+    return f"there is {', '.join(near)}" if names else "there are none yet: train one"
 
 
 def origins(lineage: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:

@@ -39,6 +39,8 @@ def recommend(
     from workers.cli.views.recommend import listed
 
     _check(top_k)
+    if not user:
+        raise InvalidParams("user='': give a name of a user")
     if policy and force:
         raise InvalidParams("--force with a policy: such a list is never cached, leave one of the two")
     answer = _by_policy(user, top_k, policy) if policy else _cached(user, top_k, force, why)

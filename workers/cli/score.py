@@ -59,10 +59,10 @@ def _folder(model: str) -> tuple[Path, dict[str, Any]]:
 def _registered(model: str) -> "Model":
     from broker.errors import InvalidParams, JobError
     from db.engine import session
-    from jobs.training.registered import find
+    from jobs.classify.serve import classifier
 
     try:
         with session() as opened:
-            return find(opened, model)
+            return classifier(opened, model)
     except JobError as error:
         raise InvalidParams(f"{error}; nor is there such a folder") from None

@@ -13,10 +13,12 @@ from tests.integration.cli.conftest import Gristmill
 pytestmark = pytest.mark.usefixtures("clean_db")
 
 
-def add(name: str, *, over: int | None, lineage: dict[str, Any] | None = None, **metrics: Any) -> None:
+def add(
+    name: str, *, over: int | None, lineage: dict[str, Any] | None = None, kind: str = "classify", **metrics: Any
+) -> None:  # fmt: skip
     with session() as opened:
         digest = f"{name}-{metrics}".encode().hex()[:64]
-        registry.record(opened, Stored(digest, 1, {}), "classify", None)
+        registry.record(opened, Stored(digest, 1, {}), kind, None)
         registry.add(opened, name, digest, metrics, lineage or {}, None, promote_over=over)
 
 
@@ -67,3 +69,15 @@ def test_bad_names_are_one_line(gristmill: Gristmill, tmp_path: Path, arguments:
 
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert done.err.startswith(f"gristmill: {line}")
+
+
+@pytest.mark.parametrize("command", ["score {} some.txt", "submit classify.predict --model {} --text a"])
+def test_where_a_classifier_is_asked_for_only_classifiers_are_offered(gristmill: Gristmill, command: str) -> None:
+    add("films", over=None, kind="recommend")
+    add("teacher", over=None)
+
+    films, nobody = (gristmill(*command.format(name).split()) for name in ("films", "film"))
+
+    assert films.err.startswith("gristmill: model 'films' is of kind 'recommend', no classifier (there is teacher)")
+    assert nobody.err.startswith("gristmill: model 'film' is not in the registry (there is teacher)")
+    assert (films.code, nobody.code) == (2, 2)

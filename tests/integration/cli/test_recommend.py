@@ -1,5 +1,6 @@
 """The recommender's commands over real rows: cached lists with titles, statistics, clean-up, the registry of models."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ def test_clean_up_deletes_what_is_old_enough(gristmill: Gristmill) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("recommend nobody", "unknown user 'nobody': import a history with recommend.import_data"),
+        ("recommend nobody", "unknown user 'nobody': import a history with recommend.import_data\n"),
+        ("recommend ''", "user='': give a name of a user"),
         ("recommend nobody --top-k=-3", "top_k=-3: give a number from 1 to 1000"),
         ("recommend ann --diversity 2", "policy: diversity=2.0: input should be less than or equal to 1"),
         ("recommend ann --from 2000 --to 1990", "policy: year_from=2000 is after year_to=1990: swap them"),
@@ -137,7 +139,7 @@ def test_clean_up_deletes_what_is_old_enough(gristmill: Gristmill) -> None:
 def test_bad_input_is_one_line_with_exit_code_2_and_no_job(gristmill: Gristmill, arguments: str, line: str) -> None:
     versions(2)
 
-    done = gristmill(*arguments.split())
+    done = gristmill(*shlex.split(arguments))
 
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert done.err.startswith(f"gristmill: {line}")

@@ -82,7 +82,7 @@ def test_a_batch_gives_the_lists_of_single_users() -> None:
     result = run(pretrain_batch, usernames=[*names, "nobody"], force=True, top_k=10)
 
     assert (result["computed"], result["skipped"]) == (USERS, 1)
-    assert result["reasons"] == ["unknown user 'nobody': import a history with recommend.import_data, or pass item_ids"]
+    assert result["reasons"] == ["unknown user 'nobody': import a history with recommend.import_data"]
     assert lists() == single
 
 
