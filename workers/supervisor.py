@@ -33,6 +33,7 @@ class _Command:
     started: float = 0.0
     restart_at: float = 0.0
     restarts: int = 0
+    said: str = ""  # its last line
     pumps: list[threading.Thread] = field(default_factory=list)
 
 
@@ -41,6 +42,7 @@ class Supervisor:
 
     def __init__(self, output: TextIO | None = None) -> None:
         self.returncode = 0
+        self.reason = ""  # of an end that nobody asked for
         self._console = Console(file=output or sys.stdout, highlight=False, soft_wrap=True)
         self._commands: dict[str, _Command] = {}
         self._stop = threading.Event()
@@ -109,6 +111,7 @@ class Supervisor:
         assert process.stdout is not None  # for the type checker: it was opened as a pipe
         for line in process.stdout:
             self.say(name, line.rstrip("\n"), self._commands[name].colour)
+            self._commands[name].said = line.strip() or self._commands[name].said
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -124,6 +127,9 @@ class Supervisor:
             if ran < START_SECONDS and code >= 0:
                 self.say(name, f"ended at once with exit code {code}: stopping everything")
                 self.returncode = code or 1
+                for pump in command.pumps:
+                    pump.join(timeout=2)  # its last line may be on its way
+                self.reason = f"{name} ended at once: {command.said or 'it said nothing'}"
                 self._stop.set()
                 return
             if ran > PAUSE_SECONDS:

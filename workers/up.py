@@ -18,6 +18,7 @@ import psutil
 
 import broker.embedded
 import db.embedded
+from broker.job import declared  # raises SettingsError for a module of GRISTMILL_JOBS that cannot be imported
 from broker.settings import settings as broker_settings
 from db.place import ServerError, gone
 from db.settings import CLONE, SettingsError, settings
@@ -41,6 +42,7 @@ def procfile() -> dict[str, str]:
 def up(say: Callable[[str], None]) -> int:
     """Start everything and stay until SIGINT or SIGTERM; returns the exit code."""
     home = settings().home
+    declared()
     with _only(home):
         _end_leftovers(home, say)
         run = _record(home)
@@ -52,11 +54,14 @@ def up(say: Callable[[str], None]) -> int:
                     say(f"{name} is left out: it is not installed (pip install 'gristmill[{name}]')")
                     continue
                 supervisor.add(name, command_line(line), {TAG: run})
-            return supervisor.run(tick=_Watch(say))
+            code = supervisor.run(tick=_Watch(say))
         finally:
             _end_leftovers(home, say)  # what a stopped process did not take with it
             stop_servers()
             _file(home).unlink(missing_ok=True)
+    if supervisor.reason:
+        say(supervisor.reason)  # again, below what the others said when they were stopped: detach reads the last line
+    return code
 
 
 def start_servers(say: Callable[[str], None]) -> None:
@@ -109,6 +114,7 @@ def detach(say: Callable[[str], None], timeout: float = 120) -> bool:
     if owner is not None:
         say(f"already running under {home} (pid {owner.pid})")
         return False
+    declared()
     log = home / "log" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as file:

@@ -235,6 +235,37 @@ def test_a_second_up_of_the_same_home_says_who_is_running(gristmill: Gristmill) 
     assert f"already running under {gristmill.home}" in gristmill("up", "--detach")
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_module_of_jobs_that_is_not_there_is_named_before_anything_starts(detach: list[str], tmp_path: Path) -> None:
+    environment = Gristmill(tmp_path).environment | {"GRISTMILL_JOBS": "shop.taks"}
+
+    refused = subprocess.run(
+        [sys.executable, "-m", "workers", "up", *detach],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("gristmill: GRISTMILL_JOBS=shop.taks: No module named 'shop")
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_what_ended_first_is_named_and_not_what_was_stopped_for_it(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text(
+        """stays: sh -c 'trap "echo stopped; exit" TERM; sleep 60 & wait'
+fails: sh -c 'echo no such module; exit 3'"""
+    )
+    environment = Gristmill(tmp_path / "home").environment | {"GRISTMILL_LOG": "text"}
+
+    refused = subprocess.run(
+        [sys.executable, "-m", "workers", "up", "--detach"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+
+    assert refused.returncode == 2
+    assert "`gristmill up` ended: fails ended at once: no such module: see " in refused.stderr
+
+
 def test_ctrl_c_stops_everything_with_the_servers(tmp_path: Path) -> None:
     gristmill = Gristmill(tmp_path / "home")
     up = subprocess.Popen(

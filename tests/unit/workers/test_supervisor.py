@@ -37,11 +37,12 @@ def test_a_command_that_ends_at_once_stops_everything_with_its_exit_code() -> No
     output = io.StringIO()
     group = Supervisor(output)
     group.add("stays", python(FOREVER))
-    group.add("fails", python("raise SystemExit(3)"))
+    group.add("fails", python("print('no such module'); raise SystemExit(3)"))
 
     code = group.run()
 
     assert code == 3
+    assert group.reason == "fails ended at once: no such module"
     assert "fails | ended at once with exit code 3: stopping everything" in output.getvalue()
 
 
