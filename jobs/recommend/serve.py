@@ -23,7 +23,7 @@ from jobs.recommend.params import Policy, PretrainUser
 from jobs.recommend.popular import answer
 from jobs.recommend.tasks import pretrain_user
 from jobs.recommend.tasks import rank as rank_job
-from jobs.recommend.why import Shared, shared
+from jobs.recommend.why import LOOKED_AT, Reasons, Why
 
 KEPT = 100  # a list that is computed for a short answer is kept long enough for the next question
 NO_MODEL = "no recommender is in use yet (train one with recommend.train): what is popular lately"
@@ -104,14 +104,14 @@ def rank(
     return result
 
 
-def reasons(username: str, item_ids: Sequence[str]) -> dict[str, list[Shared]]:
-    """What each of these items shares with the user's profile, from rows alone; nothing for a user without one."""
+def reasons(username: str, item_ids: Sequence[str]) -> dict[str, Why]:
+    """Why each of these items is for the user, from rows alone; nothing for a user without a profile."""
     with session() as opened:
         user = opened.get(UserProfile, username)
         if user is None:
             return {}
-        found = catalogue.items(opened, item_ids)
-        return {item: shared(row.features, user.features, user.item_count) for item, row in found.items()}
+        told = Reasons(user, catalogue.items(opened, [*user.item_ids[-LOOKED_AT:], *item_ids]))
+        return {item: told.of(item) for item in item_ids}
 
 
 def _asked(username: str, top_k: int, force: bool) -> dict[str, Any]:

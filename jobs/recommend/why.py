@@ -1,20 +1,26 @@
-"""Why an item is recommended, as far as rows tell it: what it shares with the user's profile, with counts.
+"""Why an item is recommended, as far as rows tell it: what it shares with the user's profile, with counts, and which
+items of the history are most like it.
 
 Plain Python: a web page shows it from `user_profile.features` and `catalogue_item.features`, without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nlargest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.recommend.features import Counts, Features, values
+from jobs.recommend.features import Counts, Features, count, values
+
+if TYPE_CHECKING:
+    from db.catalogue import Item
+    from db.recommend import UserProfile
 
 SHOWN = 5
 _WHEN = ("decade", "year")
 LIKE = 2  # items of the history that are named
+LOOKED_AT = 500  # the latest items of the history, among which they are sought
 _ALIKE = 0.5  # of the features of two items are the same, at least, where one is like the other
 NOT_SO = "false"  # of a mark such as adult: that two items lack it is no reason
 _RARE = 2  # a value that the user met once says nothing
@@ -68,6 +74,36 @@ class Nearest:
             if both and (share := both / (len(own) + len(other) - both)) >= _ALIKE:
                 found.append((share, place, item_id))
         return [(item_id, share) for share, _, item_id in nlargest(shown, found)]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The reasons of one item; like: [(item of the history, likeness)], the nearest first."""
+
+    shared: list[Shared]
+    like: list[tuple[Item, float]]
+
+    def json(self) -> dict[str, Any]:
+        """As `recommend.rank` gives them."""
+        like = [{"item": item.item_id, "title": item.title, "likeness": round(share, 3)} for item, share in self.like]
+        return {"shared": [each.json() for each in self.shared], "like": like}
+
+
+class Reasons:
+    """Why items are for one user. Every door tells it by this where no job has told it by the model."""
+
+    def __init__(self, user: UserProfile, items: Mapping[str, Item]) -> None:
+        """items: of the catalogue; the latest LOOKED_AT of the user's are looked for there."""
+        self._items, self._of = items, user.item_count
+        known = [items[item] for item in user.item_ids[-LOOKED_AT:] if item in items]
+        # As the last computation stored them, or counted here while there was none.
+        self.profile: Counts = user.features or count(item.features for item in known)
+        self._near = Nearest((item.item_id, item.features) for item in known)
+
+    def of(self, item_id: str) -> Why:
+        features = self._items[item_id].features if item_id in self._items else {}
+        like = [(self._items[near], share) for near, share in self._near.of(features)]
+        return Why(shared(features, self.profile, self._of), like)
 
 
 def sentence(found: Sequence[Shared]) -> str:

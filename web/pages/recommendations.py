@@ -4,7 +4,7 @@ To look submits nothing and counts as no read of the cache: a page that is opene
 browser neither makes work nor improves the hit rate. The button does submit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -25,9 +25,9 @@ from db.state import FINAL, SUCCESS
 from db.token import SUBMIT
 from jobs.recommend import serve
 from jobs.recommend.cache import Cached
-from jobs.recommend.features import Counts, Features, count, facts
+from jobs.recommend.features import facts
 from jobs.recommend.tasks import pretrain_user
-from jobs.recommend.why import Nearest, Shared, sentence, shared
+from jobs.recommend.why import LOOKED_AT, Reasons, sentence
 from web.pages.entry import Reader, Submitter
 from web.pages.frame import HEADERS, page, pages
 from web.pages.profile import charts
@@ -38,7 +38,6 @@ router = pages()
 LENGTHS = (10, 20, 50, 100)
 _NAMES = 24  # that are suggested
 _LATEST = 8  # items of the history that are named
-_LOOKED_AT = 500  # the latest items of the history, among which the nearest are sought
 
 Username = Annotated[str, Path(max_length=200)]
 
@@ -85,14 +84,15 @@ def show_user(
         making = _job(opened, asked, username)
         stored = recommend_user.stored(opened, username) if found is None else None
         near = recommend_user.names(opened, username[:1], _NAMES) if user is None else []
-        history = user.item_ids[-_LOOKED_AT:] if user else []
+        history = user.item_ids[-LOOKED_AT:] if user else []
         items = catalogue.items(opened, [*history, *(item for item, _ in (found.items if found else ()))])
-        profile = _counts(user, items)
+        reasons = Reasons(user, items) if user else None
+    charted = charts(reasons.profile, user.item_count) if user and reasons else []
     live = making is not None and making.state not in FINAL
     return page(
         request, "recommended.html", 200 if user else 404, username=username, user=user, found=found, job=making,
-        live=live, verdict=verdict(found, making, live=live), picks=_picks(found, user, history, profile, items),
-        charts=charts(profile, user.item_count) if user else [], stale=_stale(stored, top), address=address, top=top,
+        live=live, verdict=verdict(found, making, live=live), picks=_picks(found, reasons, items),
+        charts=charted, stale=_stale(stored, top), address=address, top=top,
         lengths=LENGTHS, may=who.may(SUBMIT), model=MODEL, again_s=3 if live else None, near=near,
         latest=[_title(item, items) for item in reversed(history[-_LATEST:])], error=_error(making),
     )  # fmt: skip
@@ -136,35 +136,17 @@ def _job(opened: Any, job_id: UUID | None, username: str) -> JobDetail | None:
     return found if mine else None
 
 
-def _counts(user: UserProfile | None, items: Mapping[str, Item]) -> Counts:
-    """Those that the last computation stored, or counted here while there was none."""
-    if user is None or user.features:
-        return user.features if user else {}
-    return count(items[item].features for item in user.item_ids if item in items)
-
-
-def _picks(
-    found: Cached | None, user: UserProfile | None, history: Sequence[str], profile: Counts, items: Mapping[str, Item]
-) -> list[Pick]:
-    """The list's lines, in order; history: where what is like them is sought."""
-    near = Nearest((item, items[item].features) for item in history if item in items)
+def _picks(found: Cached | None, reasons: Reasons | None, items: Mapping[str, Item]) -> list[Pick]:
+    """The list's lines, in order."""
     picks = []
     for item, score in found.items if found else ():
-        features = items[item].features if item in items else {}
-        fact = facts(features)
+        fact = facts(items[item].features if item in items else {})
         title = _title(item, items)
-        reasons = sentence(_reasons(features, profile, user.item_count)) if user else ""
-        like = [_title(each, items) for each, _ in near.of(features)]
+        why = reasons.of(item) if reasons else None
+        said, like = (sentence(why.shared), [each.title for each, _ in why.like]) if why else ("", [])
         year = None if fact.year is None or str(fact.year) in title else fact.year
-        picks.append(Pick(title, year, fact.genres, score, reasons, like))
+        picks.append(Pick(title, year, fact.genres, score, said, like))
     return picks
-
-
-def _reasons(features: Features, profile: Counts, of: int) -> list[Shared]:
-    """Without the year, which is within the decade."""
-    found = shared(features, profile, of)
-    decade = any(each.feature == "decade" for each in found)
-    return [each for each in found if not (decade and each.feature == "year")]
 
 
 def _title(item: str, items: Mapping[str, Item]) -> str:

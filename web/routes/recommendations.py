@@ -22,12 +22,14 @@ router = APIRouter(prefix=API, tags=["recommendations"], dependencies=[Security(
 
 
 class Item(BaseModel):
-    """An item; why: what it shares with the user's profile, if that was asked for."""
+    """An item; if that was asked for, why: what it shares with the user's profile; like: the nearest items of the
+    history."""
 
     item: str
     title: str | None
     score: float
     why: list[dict[str, Any]] | None = None
+    like: list[dict[str, Any]] | None = None
 
 
 class Recommendations(BaseModel):
@@ -74,13 +76,16 @@ def _shown(found: Cached, verdict: Literal["fresh", "recomputed"], why: bool) ->
     ids = [item for item, _ in found.items]
     with session() as opened:
         titles = read.titles(opened, ids)
-    reasons = serve.reasons(found.username, ids) if why else {}
+    told = serve.reasons(found.username, ids) if why else {}
+    reasons = {item: each.json() for item, each in told.items()}
+    nothing: dict[str, Any] = {"shared": [], "like": []}
     items = [
         Item(
             item=item,
             title=titles.get(item),
             score=score,
-            why=[each.json() for each in reasons.get(item, ())] if why else None,
+            why=reasons.get(item, nothing)["shared"] if why else None,
+            like=reasons.get(item, nothing)["like"] if why else None,
         )
         for item, score in found.items
     ]

@@ -131,6 +131,7 @@ def _cached(user: str, top_k: int, force: bool, why: bool) -> dict[str, Any]:
     from db import read
     from db.engine import session
     from jobs.recommend.serve import reasons, recommend
+    from jobs.recommend.why import Why
 
     found = recommend(user, top_k, force=force, wait=_finish)
     ids = [item for item, _ in found.items]
@@ -140,9 +141,9 @@ def _cached(user: str, top_k: int, force: bool, why: bool) -> dict[str, Any]:
         {"item": item, "title": titles.get(item, item), "score": score} for item, score in found.items
     ]
     if why:
-        shared = reasons(user, ids)
+        found_why = reasons(user, ids)
         for each in listed:
-            each["why"] = {"shared": [one.json() for one in shared.get(each["item"], [])]}
+            each["why"] = found_why.get(each["item"], Why([], [])).json()
     return {**asdict(found), "items": listed}
 
 

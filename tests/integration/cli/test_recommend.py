@@ -66,13 +66,19 @@ def test_a_stranger_gets_what_is_popular_and_a_note(gristmill: Gristmill) -> Non
 @pytest.mark.usefixtures("cached_list")
 def test_reasons_come_from_rows(gristmill: Gristmill) -> None:
     with session() as opened:
+        rows.put_items(opened, [{"item_id": "1", "title": "Das Boot (1981)", "features": {"genres": ["War", "Drama"]}}])
         opened.get_one(rows.UserProfile, "ann").features = {"genres": {"War": 1}}
 
     (first,) = gristmill("recommend", "ann", "--top-k", "1", "--why", "--json").data["items"]
     shown = gristmill("recommend", "ann", "--top-k", "1", "--why").out
 
     assert first["why"]["shared"] == [{"feature": "genres", "value": "War", "count": 1, "of": 1}]
-    assert shown.splitlines() == ["  1 Star Wars (1977)  50  2.500", "    genres: War (1 of 1)"]
+    assert shown.splitlines() == [
+        "  1 Star Wars (1977)  50  2.500",
+        "    genres: War (1 of 1)",
+        "    like Das Boot (1981)",
+    ]
+    assert first["why"]["like"] == [{"item": "1", "title": "Das Boot (1981)", "likeness": 0.5}]
 
 
 @pytest.mark.usefixtures("cached_list")

@@ -92,7 +92,7 @@ def test_a_stranger_is_recommended_what_is_popular(client: TestClient) -> None:
     found = client.get(f"{API}/recommendations/nobody", params={"why": True}).json()
 
     assert (found["verdict"], found["basis"], found["cached_at"]) == ("popular", "popular", None)
-    assert found["items"] == [{"item": "50", "title": "Star Wars", "score": 3.0, "why": []}]
+    assert found["items"] == [{"item": "50", "title": "Star Wars", "score": 3.0, "why": [], "like": []}]
 
 
 def test_after_a_rollback_the_older_version_s_list_is_served_though_it_is_old(client: TestClient, digest: str) -> None:

@@ -16,6 +16,7 @@ from jobs.recommend.why import Nearest, sentence, shared
 from tests.integration.web.conftest import Open
 from tests.integration.web.test_pages import HOSTILE, OWN, Markup
 from web.pages.profile import charts
+from web.settings import API
 
 ITEMS = {
     "1": ("Alien", ["Horror", "Sci-Fi"], 1979),
@@ -66,6 +67,20 @@ def test_a_list_says_what_it_shares_with_the_history(client: TestClient) -> None
     assert re.search(r"List fresh .* Model version 1 .* History 3 items", said)
     assert [int(each) for each in re.findall(r"</svg></td><td>(\d+)", shown.text)] == [3, 1, 1, 1, 2]
     assert cache.stats() == before  # no hit: a look at the dashboard is no reader of the cache
+
+
+def test_the_page_and_the_api_give_the_same_reasons(client: TestClient) -> None:
+    remember()
+    with session() as opened:
+        opened.get_one(recommend.UserProfile, "ann").features = COUNTS | {"year": {"1982": 2}}
+
+    shown = words(client.get("/recommendations/ann").text)
+    first, second = client.get(f"{API}/recommendations/ann", params={"why": True}).json()["items"]
+
+    assert "genres: Sci-Fi (3 of 3); decade: 1980s (2 of 3); year: 1982 (2 of 3) like Blade Runner " in shown
+    assert [f"{each['value']} {each['count']}" for each in first["why"]] == ["Sci-Fi 3", "1980s 2", "1982 2"]
+    assert first["like"] == [{"item": "3", "title": "Blade Runner", "likeness": 0.75}]
+    assert (second["why"], second["like"]) == ([], [])
 
 
 def test_whatever_a_name_or_a_title_has_in_it_is_text(client: TestClient) -> None:

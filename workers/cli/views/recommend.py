@@ -34,7 +34,7 @@ def listed(out: Console, items: Sequence[Mapping[str, Any]], *, why: bool, colum
 
 def _reasons(why: Mapping[str, Any]) -> list[str]:
     shared = sentence([Shared(**each) for each in why["shared"]])
-    like = "; ".join(each["title"] for each in why.get("like", ()))
+    like = "; ".join(each["title"] for each in why["like"])
     return [*([shared] if shared else []), *([f"like {like}"] if like else [])]
 
 
