@@ -88,7 +88,8 @@ def _cut(encoder: Any, path: str | None, freeze: int) -> tuple[nn.Module, nn.Mod
         raise ValueError(f"freeze={freeze}: {name} has no embeddings with a list of layers above: use freeze=0")
     layers, embeddings = list(encoder.get_submodule(path)), encoder.embeddings
     if freeze >= len(layers):
-        raise ValueError(f"freeze={freeze}: {name} has {len(layers)} layers: leave at least one to learn")
+        there, most = len(layers), len(layers) - 1
+        raise ValueError(f"freeze={freeze}: {name} has {there} layers, one must learn: give {most} at most")
     encoder.set_submodule(path, nn.ModuleList())
     encoder.embeddings = _Given()
     if shared := [key for key, _ in encoder.named_parameters()]:

@@ -48,7 +48,10 @@ class Teacher(Learner):
         if max_length > encoder.longest:
             raise ValueError(f"max_length={max_length}: {encoder.name} reads at most {encoder.longest} tokens")
         torch.manual_seed(seed)  # the head's weights
-        model = Classifier(encoder.model, len(data.classes), freeze, dropout)
+        try:
+            model = Classifier(encoder.model, len(data.classes), freeze, dropout)
+        except ValueError as error:
+            raise ValueError(f"encoder {encoder.name!r}: {error}") from None
         size = encoder.model.config
         shape = f"{size.num_hidden_layers}x{size.hidden_size}, {freeze} frozen, {max_length} tokens"
         name = f"{size.model_type} classifier of {shape}"

@@ -87,7 +87,9 @@ def decoded(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        remedy = "save it as UTF-8, for example with iconv -f GB18030 -t UTF-8"
+        remedy = (
+            "save it as UTF-8, with iconv -f ENCODING -t UTF-8 (GB18030 for Chinese, WINDOWS-1252 for Western text)"
+        )
         raise DataError(f"{path.name}:{line}: byte 0x{content[error.start]:02x} is not UTF-8: {remedy}") from None
 
 

@@ -194,7 +194,7 @@ def test_what_is_to_be_said_of_the_data_is_in_the_result_and_in_the_jobs_row(
     ("changed", "message"),
     [
         ({"encoder": "no/such"}, "encoder 'no/such': no such folder here, and the hub did not give it"),
-        ({"freeze": 3}, "freeze=3: BertModel has 3 layers: leave at least one to learn"),
+        ({"freeze": 3}, "freeze=3: BertModel has 3 layers, one must learn: give 2 at most"),
         ({"max_length": 65}, "max_length=65: .* reads at most 64 tokens"),
     ],
 )

@@ -111,7 +111,9 @@ def test_other_architectures_are_cut_without_a_difference(model: object) -> None
 
 
 def test_freezing_what_cannot_be_frozen_is_refused() -> None:
-    with pytest.raises(ValueError, match="freeze=3: BertModel has 3 layers: leave at least one to learn"):
+    with pytest.raises(
+        ValueError, match=r"^encoder 'tiny': freeze=3: BertModel has 3 layers, one must learn: give 2 at most$"
+    ):
         Teacher(tiny.dataset(), tiny.encoder(), freeze=3)
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
     with pytest.raises(ValueError, match=r"ModernBertModel has final_norm\.weight beside its layers: use freeze=0"):
