@@ -4,7 +4,7 @@ The `code` is stable; the `detail` names the value and the remedy. Of what nobod
 by which the log names it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -25,11 +25,14 @@ from db.idempotency import OtherRequest
 from db.read import NotFound
 from db.settings import SettingsError, redact
 from db.store import ArtifactError, NoSpace
+from web.settings import API
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+UNKNOWN_KIND = "unknown-kind"
 RETRY_AFTER_S = 2
+_MOST_SAID = 5
 POSTGRES = "Postgres"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _MACHINES = ("/api/", "/predict", "/health/", "/metrics")  # whatever they accept, they are told in JSON
@@ -85,15 +88,16 @@ def of(error: Exception) -> Problem:
         case HTTPException():
             return Problem(error.status_code, _plain(error), headers=dict(error.headers or {}))
         case RequestValidationError():
-            return Problem(422, _first(error), "invalid")
+            return Problem(422, _together([_line(each) for each in error.errors()]), "invalid")
         case InvalidParams():
-            return Problem(422, str(error), "invalid-parameters")
+            others = list(error.fields.values())[1:]  # its own line is of the first
+            return Problem(422, _together([str(error), *others]), "invalid-parameters")
         case OtherRequest():
             return Problem(422, str(error), "idempotency-key-reused")
         case UnknownJob():
-            return Problem(404, str(error), "unknown-kind")
+            return Problem(404, str(error), UNKNOWN_KIND)
         case NotFound():
-            return Problem(404, str(error))
+            return Problem(404, str(error).replace("`gristmill jobs`", f"GET {API}/jobs"))
         case NoSpace():
             return Problem(503, "the disk of the artifacts is full", headers=_retry())
         case ArtifactError():
@@ -175,14 +179,20 @@ def _plain(error: HTTPException) -> str:
     return str(error.detail)
 
 
-def _first(error: RequestValidationError) -> str:
-    """The first complaint, with the value."""
-    first = error.errors()[0]
-    where = cut(".".join(str(part) for part in first["loc"])) or "the body"
-    message = cut(first["msg"].removeprefix("Value error, "), 300)
-    if first["type"] == "missing":
+def _line(complaint: Mapping[str, Any]) -> str:
+    """One complaint, with the value."""
+    where = cut(".".join(str(part) for part in complaint["loc"])) or "the body"
+    if complaint["type"] == "missing":
         return f"{where} is required"
-    return f"{where}={shown(first.get('input'))}: {message[:1].lower()}{message[1:]}"
+    message = cut(complaint["msg"].removeprefix("Value error, "), 300)
+    if complaint["type"] in ("model_type", "dict_type"):
+        message = "give a JSON object, {…}"
+    return f"{where}={shown(complaint.get('input'))}: {message[:1].lower()}{message[1:]}"
+
+
+def _together(lines: Sequence[str]) -> str:
+    more = len(lines) - _MOST_SAID
+    return "; ".join([*lines[:_MOST_SAID], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _retry() -> dict[str, str]:

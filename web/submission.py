@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
-from broker.errors import InvalidParams, UnknownJob
+from broker.errors import UnknownJob
 from broker.limits import TIME_LIMIT_S
 from broker.submit import submit, unavailable, within
 from db import idempotency
@@ -20,6 +20,7 @@ from db.ledger import NewJob
 from web.body import without_nul
 from web.catalogue import job
 from web.gather import Gather
+from web.problems import UNKNOWN_KIND, Problem
 from web.views import Priority
 
 MOST = 1000  # jobs of one request
@@ -73,11 +74,11 @@ class Submitted(BaseModel):
 
 
 def draft(asked: Submission) -> NewJob:
-    """What it would record, checked. Raises InvalidParams."""
+    """What it would record, checked. Raises InvalidParams, and Problem for a kind that is not declared."""
     try:
         found = job(asked.kind)
     except UnknownJob as error:
-        raise InvalidParams(str(error)) from None
+        raise Problem(422, str(error), UNKNOWN_KIND) from None
     options: dict[str, Any] = {
         "priority": asked.priority, "queue": asked.queue, "countdown": asked.delay_s, "expires": asked.expires_s,
         "owner": asked.owner, "max_attempts": asked.max_attempts, "time_limit": asked.time_limit_s,

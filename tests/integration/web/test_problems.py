@@ -22,10 +22,13 @@ SUBMIT = "/api/v1/jobs"
         (b'{"kind": "\\ud800"}', JSON, 400, "malformed", "no JSON"),
         (b"", JSON, 400, "malformed", "no JSON"),
         (b"[" * 100_000, JSON, 400, "malformed", "no JSON"),
-        (b"[1]", JSON, 422, "invalid", "the body=[1]"),
+        (b"[1]", JSON, 422, "invalid", "the body=[1]: give a JSON object, {…}"),
+        (b'{"kind": 1, "params": [], "a": 1, "b": 2, "c": 3, "d": 4}', JSON, 422, "invalid", "params=[]: give a JSON"),
+        (b'{"kind": 1, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5}', JSON, 422, "invalid", "not permitted; and 1 more"),
         (b'{"kind": "tests.add"}', {"Content-Type": "text/plain"}, 415, "not-json", "application/json"),
-        (b'{"kind": "tests.ad", "params": {}}', JSON, 422, "invalid-parameters", "did you mean tests.add"),
+        (b'{"kind": "tests.ad", "params": {}}', JSON, 422, "unknown-kind", "did you mean tests.add"),
         (b'{"kind": "tests.add", "params": {"z": 1}}', JSON, 422, "invalid-parameters", "unknown parameter z"),
+        (b'{"kind": "tests.add", "params": {"z": 1, "x": "a"}}', JSON, 422, "invalid-parameters", '; x="a": '),
         (b'{"kind": "tests.keyed", "params": {"name": "a\\u0000"}}', JSON, 422, "invalid-parameters", "NUL"),
         (b'{"kind": "tests.add", "params": {"x": 1}, "owner": "a\\u0000"}', JSON, 422, "invalid", "NUL character"),
         (b'{"kind": "tests.add", "speed": 9}', JSON, 422, "invalid", "speed"),
@@ -85,6 +88,14 @@ def test_a_bad_address_is_answered(client: TestClient, method: str, path: str, s
         allowed = "GET, POST" if path == SUBMIT else "GET"
         assert answer.headers["Allow"] == allowed
         assert f"takes {allowed} only" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("job", ["short", "00000000-0000-0000-0000-000000000000"])
+def test_who_asks_for_a_job_that_is_not_there_is_told_of_the_list_over_http(client: TestClient, job: str) -> None:
+    said = client.get(f"/api/v1/jobs/{job}").json()["detail"]
+
+    assert "GET /api/v1/jobs" in said
+    assert "gristmill" not in said
 
 
 def test_a_fault_shows_nothing_but_a_number(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
