@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.ledger import NEVER
 from db.prefix import PREFIX, bounds
+from db.state import WAITING
 
 Reader = Connection | Session
 
@@ -84,6 +85,8 @@ class Pulse:
     total: float
     note: str
     left_s: float | None = None  # until a fan-out is done, if it goes on as it has gone
+    due_s: float | None = None  # until it is due, of what is due later
+    suspended: bool = False  # it waits for its children
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ _BY_PREFIX = text("SELECT id FROM job WHERE id BETWEEN :first AND :last ORDER BY
 
 _PULSE = text(f"""
     SELECT job.state, job.progress, job.run_at = {NEVER} AS suspended, error->>'message' AS message,
-           job.run_at > now() AS later, job.notes->'fan_out' AS counted, family.*
+           extract(epoch FROM CASE WHEN job.run_at <> {NEVER} THEN job.run_at - now() END)::float8 AS due_s, job.notes->'fan_out' AS counted, family.*
     FROM job LEFT JOIN LATERAL (
         SELECT count(*) AS children, count(*) FILTER (WHERE c.finished_at IS NOT NULL) AS ended,
                sum(CASE WHEN c.finished_at IS NOT NULL THEN 1
@@ -220,14 +223,16 @@ def pulse(on: Reader, job_id: UUID) -> Pulse:
         if counted := row["counted"]:  # the children are parts of something that people count
             note = f"{done / total * counted['of']:,.0f} of {counted['of']:,} {counted['unit']}"
             note += f", {per_s / total * counted['of']:,.0f}/s" if per_s else ""
-        return Pulse(row["state"], done, total, note, (total - done) / per_s if per_s else None)
+        return Pulse(row["state"], done, total, note, (total - done) / per_s if per_s else None, suspended=True)
+    due_s = row["due_s"] if row["state"] in WAITING and (row["due_s"] or 0) > 0 else None
     progress = row["progress"] or {}
     note = " ".join(filter(None, (progress.get("stage"), progress.get("message"))))
     if row["state"] == "RETRY":
-        note = f"tries again after: {row['message']}"
+        note = f"after: {(row['message'] or '').partition(chr(10))[0]}"
     elif row["state"] == "PENDING":
-        note = "due later" if row["later"] and not row["suspended"] else ""
-    return Pulse(row["state"], float(progress.get("done") or 0), float(progress.get("total") or 0), note)
+        note = "due later" if due_s else ""
+    done, total = float(progress.get("done") or 0), float(progress.get("total") or 0)
+    return Pulse(row["state"], done, total, note, due_s=due_s)
 
 
 def models(on: Reader) -> list[ModelRow]:

@@ -1,4 +1,4 @@
-"""Waiting for a job that is not started says what it is behind."""
+"""Waiting for a job that does not run says what it waits for."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import text
 
 from broker import canvas
-from db import ledger
+from db import ledger, read
 from db.ahead import ahead
 from db.engine import autocommit
 from tests import jobs
 from workers.cli.views import progress
+from workers.cli.views import waiting as reasons
 
 
 def started(queue: str) -> UUID:
@@ -32,7 +33,8 @@ def test_waiting_says_once_what_is_ahead_on_the_queues_of_the_class(
         if len(said) == 2:
             canvas.cancel(waiting)
 
-    monkeypatch.setattr(progress, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(reasons, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(reasons, "taken", lambda queue: True)
     monkeypatch.setattr(progress, "note", tell)
     first, _, _ = started("gpu"), started("gpu.edit"), started("cpu")
     waiting = UUID(jobs.add.apply_async(kwargs={"x": 1}, queue="gpu").id)
@@ -58,16 +60,20 @@ def test_patience_begins_when_a_job_is_due_however_long_it_has_been_watched(
         with autocommit() as connection:
             connection.execute(text("UPDATE job SET run_at = now()"))
         yield
-        assert len(said) == 1  # that it waits for the job
-        clock[0] += progress.PATIENCE_S
+        assert len(said) == 2  # that it waits for the job, and that it is due later
+        clock[0] += reasons.PATIENCE_S
         yield
 
     monkeypatch.setattr(progress.listen, "until_final", looks)
-    monkeypatch.setattr(progress, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(reasons, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(reasons, "taken", lambda queue: True)
     monkeypatch.setattr(progress, "note", said.append)
     progress.watch(job, "tests.add", quiet=False)
 
-    assert said[1:] == ["queued on cpu where nothing runs: is a worker there? `gristmill doctor` tells"]
+    assert said[1:] == [
+        "due in 10 min",
+        "queued on cpu where nothing runs: is a worker there? `gristmill doctor` tells",
+    ]
 
 
 def test_only_a_job_that_is_due_is_behind_something(clean_db: Path) -> None:
@@ -81,4 +87,68 @@ def test_only_a_job_that_is_due_is_behind_something(clean_db: Path) -> None:
 
     assert nothing is not None
     assert (nothing.queue, nothing.id, nothing.others) == ("cpu", None, 0)
-    assert progress.behind(nothing) == "where nothing runs: is a worker there? `gristmill doctor` tells"
+    assert reasons.behind(nothing) == "where nothing runs: is a worker there? `gristmill doctor` tells"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_queue_that_no_worker_takes_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        if len(said) == 2:
+            canvas.cancel(waiting)
+
+    monkeypatch.setattr(reasons, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(progress, "note", tell)
+    started("gpu")
+    waiting = UUID(jobs.add.apply_async(kwargs={"x": 1}, queue="gpu.fancy").id)
+    progress.watch(waiting, "tests.add", quiet=False)
+
+    start = "`gristmill worker gpu --queue gpu.fancy` does"
+    assert said[1:] == [f"queued on gpu.fancy and no worker answers that takes it: {start}"]
+    assert reasons.taken("cpu")
+
+
+def test_of_what_waits_off_a_terminal_a_line_is_said_at_its_beginning_and_then_of_change_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(reasons, "monotonic", lambda: clock[0])
+    news = reasons.News()
+
+    def said(kind: str, line: str, later: float = 0) -> bool:
+        clock[0] += later
+        return news.is_due(reasons.Reason(kind, line))
+
+    assert [said("queued", "behind a"), said("queued", "behind b"), said("queued", "behind c", 600)] == [1, 0, 0]
+    assert [said("children", "1 of 4"), said("children", "2 of 4"), said("children", "2 of 4", 40)] == [1, 0, 1]
+    assert [said("children", "2 of 4", 40), said("attempt", "in 8 s"), said("children", "3 of 4")] == [0, 1, 1]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_parent_waits_for_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        if line.startswith("waits"):
+            (tmp_path / "go").touch()
+
+    monkeypatch.setattr(reasons, "PATIENCE_S", 600.0)
+    monkeypatch.setattr(progress, "note", tell)
+    parent = UUID(jobs.fan_steps.submit(n=2, go=str(tmp_path / "go")).id)
+    progress.watch(parent, "tests.fan_steps", quiet=False)
+
+    assert len(said) == 2
+    assert said[1].startswith("waits: 0 of 2 children")
+
+
+def test_a_job_that_failed_waits_for_its_next_attempt(clean_db: Path) -> None:
+    job = started("cpu")
+    with autocommit() as connection:
+        assert ledger.fail(connection, job, 1, {"type": "ValueError", "message": "it broke\nmore"}, permanent=False)
+        connection.execute(text("UPDATE job SET run_at = now() + interval '10 minutes'"))
+        found = reasons.Reasons().of(read.pulse(connection, job), ahead(connection, job))
+
+    assert found == reasons.Reason("attempt", "next attempt in 10 min, after: it broke")
