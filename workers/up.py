@@ -110,7 +110,7 @@ def detach(say: Callable[[str], None], timeout: float = 120) -> bool:
     False when one was running already, which is left as it is.
     """
     home = settings().home
-    owner = _owner(home)
+    owner = running(home)
     if owner is not None:
         say(f"already running under {home} (pid {owner.pid})")
         return False
@@ -143,7 +143,7 @@ def detach(say: Callable[[str], None], timeout: float = 120) -> bool:
 def down(say: Callable[[str], None]) -> bool:
     """Stop the run of this home and all that it started. False when nothing ran."""
     home = settings().home
-    owner = _owner(home)
+    owner = running(home)
     if owner is not None:
         owner.send_signal(signal.SIGTERM)
         if not gone(owner, 60):
@@ -174,7 +174,7 @@ def _recorded(home: Path) -> dict[str, object]:
         return {}
 
 
-def _owner(home: Path) -> psutil.Process | None:
+def running(home: Path) -> psutil.Process | None:
     """The living `up` of this home: a pid alone may be a stranger's by now, with its start time it is not."""
     recorded = _recorded(home)
     try:
@@ -193,7 +193,7 @@ def _only(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            owner = _owner(home)
+            owner = running(home)
             who = f" (pid {owner.pid})" if owner else ""
             raise SettingsError(f"already running under {home}{who}: stop it with `gristmill down`") from None
         yield

@@ -57,8 +57,10 @@ def with_processes(work: Callable[[], None], keep: bool, say: Callable[[str], No
 
     What was running before stays as it is: it is somebody's. Returns whether they were stopped.
     """
-    say(f"starting PostgreSQL, Redis and the Procfile's processes under {settings().home} …")
-    ours = up.detach(say if keep else lambda _: None)
+    runs = up.running(settings().home) is not None
+    if not runs:
+        say(f"starting PostgreSQL, Redis and the Procfile's processes under {settings().home} …")
+    ours = up.detach(say if keep or runs else lambda _: None)
     try:
         work()
     except BaseException:
@@ -79,6 +81,9 @@ def farewell(stopped: bool, told: list[str]) -> str:
         commands += [f"{gristmill} recommend {recommend.USER}", f"{gristmill} cache stats"]
     if "classify" in told:
         commands.append(f"{gristmill} submit classify.predict --model {classify.SERVED} --text TEXT --wait")
+        if web := listening(home, "web"):
+            asked = f'{{"text": "{classify.TEXTS[0]}", "model": "{classify.SERVED}"}}'
+            commands.append(f"curl -s {web}/predict -H 'Content-Type: application/json' -d '{asked}'")
     commands += [f"{gristmill} jobs --limit 5", f"{gristmill} models", f"{gristmill} doctor"]
     lines = [f"all is stopped; the rows stay in {home}. `bin/demo --keep` leaves it running:"] if stopped else []
     for title, name in PAGES.items():

@@ -35,7 +35,7 @@ def submitted(out: Console, kind: str, **values: Any) -> UUID:
 
 def table(title: str, first: str, *rest: str) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=title, title_justify="left", min_width=len(title))  # or the title would be broken into lines
     made.add_column(first)
     for column in rest:
         made.add_column(column, justify="right")
