@@ -37,7 +37,7 @@ class JobRow:
     started_at: datetime | None  # its last one
     finished_at: datetime | None
     worker: str | None
-    progress: dict[str, Any] | None
+    progress: dict[str, Any] | None  # None of what has ended well, which is done
     message: str | None  # of the last error
     cancel_requested: bool
     owner: str | None
@@ -109,7 +109,8 @@ _ROW = f"""id, kind, state, queue, priority, attempt - spared AS attempt, max_at
     nullif(run_at, {NEVER}) AS run_at,
     CASE WHEN attempt > 1 THEN coalesce((SELECT at FROM job_event WHERE job_id = job.id AND to_state = 'STARTED'
                                          ORDER BY job_event.id LIMIT 1), started_at)
-         ELSE started_at END AS began_at, started_at, finished_at, worker, progress, error->>'message' AS message,
+         ELSE started_at END AS began_at, started_at, finished_at, worker,
+    CASE WHEN state <> 'SUCCESS' THEN progress END AS progress, error->>'message' AS message,
     cancel_requested_at IS NOT NULL AS cancel_requested, owner"""
 
 # The next page begins where the index on created_at has the last row: the pages before it are not read again.
@@ -153,7 +154,8 @@ _BY_PREFIX = text("SELECT id FROM job WHERE id BETWEEN :first AND :last ORDER BY
 
 _PULSE = text(f"""
     SELECT job.state, job.progress, job.run_at = {NEVER} AS suspended, error->>'message' AS message,
-           extract(epoch FROM CASE WHEN job.run_at <> {NEVER} THEN job.run_at - now() END)::float8 AS due_s, job.notes->'fan_out' AS counted, family.*
+           extract(epoch FROM CASE WHEN job.run_at <> {NEVER} THEN job.run_at - now() END)::float8 AS due_s,
+           job.notes->'fan_out' AS counted, family.*
     FROM job LEFT JOIN LATERAL (
         SELECT count(*) AS children, count(*) FILTER (WHERE c.finished_at IS NOT NULL) AS ended,
                sum(CASE WHEN c.finished_at IS NOT NULL THEN 1

@@ -65,7 +65,12 @@ def queues() -> None:
 
 
 @commands.command("show")
-def show_job(job: Id) -> None:
+def show_job(
+    job: Id,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Of a JobError, too, which says by itself what is wrong.")
+    ] = False,
+) -> None:
     """Show one job: parameters, history, progress, result or error with its traceback, children."""
     from db import read
     from db.engine import session
@@ -76,7 +81,7 @@ def show_job(job: Id) -> None:
         with session() as opened:
             waits = read.pulse(opened, found.id)
     shown = asdict(found) | ({"pulse": asdict(waits)} if waits else {})
-    show(shown, lambda out: detail(out, found, waits))
+    show(shown, lambda out: detail(out, found, waits, traceback=traceback))
 
 
 @commands.command()

@@ -185,6 +185,16 @@ def test_show_tells_history_error_and_traceback_by_the_first_characters_of_an_id
     assert moves == ["PENDING", "STARTED", "RETRY", "STARTED", "RETRY", "STARTED", "FAILURE"]
 
 
+def test_the_own_word_of_a_job_is_shown_without_a_traceback_unless_asked_for(gristmill: Gristmill) -> None:
+    failed = gristmill("submit", "tests.fail", "--permanent", "--wait", "--json").data["id"]
+    shown, whole = gristmill("show", failed).out, gristmill("show", failed, "--traceback").out
+
+    assert shown.count("this can never work: do something else") == 2  # in its history, and as how it ended
+    assert shown.endswith("\nJobError: this can never work: do something else\n")
+    assert "Traceback (most recent call last)" not in shown
+    assert "Traceback (most recent call last)" in whole
+
+
 def test_show_tells_what_the_run_noted(gristmill: Gristmill) -> None:
     done = gristmill("submit", "tests.odd", "--how", "notes", "--wait", "--json")
 

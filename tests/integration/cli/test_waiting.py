@@ -152,3 +152,14 @@ def test_a_job_that_failed_waits_for_its_next_attempt(clean_db: Path) -> None:
         found = reasons.Reasons().of(read.pulse(connection, job), ahead(connection, job))
 
     assert found == reasons.Reason("attempt", "next attempt in 10 min, after: it broke")
+
+
+def test_what_ended_well_is_done_and_shows_no_progress(clean_db: Path) -> None:
+    job = started("cpu")
+    with autocommit() as connection:
+        ledger.progress(connection, job, 1, {"done": 25, "total": 30})
+        running = read.show(connection, str(job))
+        ledger.succeed(connection, job, 1, 42)
+        ended = read.show(connection, str(job))
+
+    assert (running.progress, ended.progress) == ({"done": 25, "total": 30}, None)

@@ -17,6 +17,8 @@ from workers.cli.output import table
 
 _PRIORITY_NAMES = {step: name for name, step in PRIORITIES.items()}
 _RESULT_CHARACTERS = 4000
+_CLIPPED = 80  # characters
+_LOST = ("WorkerLost", "WorkerLostError")
 _NUMBERS = re.compile(r"\[\n([-\d.eE+,\s]+)\]")  # a list of numbers, as json indents it
 WIDE = 100  # characters
 
@@ -36,7 +38,16 @@ def rows(jobs: Sequence[JobRow], width: int) -> Table:
 
 def note(job: JobRow) -> str:
     """What is worth knowing of it at a glance."""
-    return words.note(job, lambda message: message.splitlines()[0][:80], _progress)
+    return words.note(job, lambda message: clipped(message.splitlines()[0]), _progress)
+
+
+def clipped(line: str) -> str:
+    """What of it fits, to the end of a word where it has words."""
+    if len(line) <= _CLIPPED:
+        return line
+    kept = line[:_CLIPPED]
+    whole = kept.rpartition(" ")[0]
+    return f"{whole if len(whole) > _CLIPPED / 2 else kept}…"
 
 
 def told(now: Pulse) -> str:
@@ -44,16 +55,18 @@ def told(now: Pulse) -> str:
     return ", ".join(filter(None, (now.note, f"{span(now.left_s)} left" if now.left_s else "")))
 
 
-def detail(out: Console, job: JobDetail, waits: Pulse | None = None) -> None:
-    """All of one job; `waits`: how far the children are that it waits for."""
+def detail(out: Console, job: JobDetail, waits: Pulse | None = None, *, traceback: bool = False) -> None:
+    """All of one job. waits: how far the children are that it waits for; traceback: also of what says enough."""
     facts = {
-        "id": str(job.id), "kind": job.kind, "state": job.state, "note": note(job), "parameters": _json(job.params),
+        "id": str(job.id), "kind": job.kind, "state": job.state,
+        "note": "" if job.error else note(job),  # which is said below
+        "parameters": _json(job.params),
         "queue": f"{job.queue}, {_PRIORITY_NAMES.get(job.priority, job.priority)}",
         "attempt": f"{job.attempt} of {job.max_attempts}", "worker": job.worker or "", "key": job.key or "",
         "owner": job.owner or "",
         "created": _when(job.created_at), "due": _when(job.run_at) if job.state in ("PENDING", "RETRY") else "",
         "started": _when(job.began_at), "finished": _when(job.finished_at), "took": _took(job),
-        "progress": told(waits) if waits else "" if job.state == "SUCCESS" else _progress(job.progress),
+        "progress": told(waits) if waits else _progress(job.progress),
         "parent": str(job.parent_id or ""),
         "batch led by": str(job.leader_id or ""),
         "children": ", ".join(f"{count} {state}" for state, count in sorted(job.children.items())),
@@ -73,16 +86,17 @@ def detail(out: Console, job: JobDetail, waits: Pulse | None = None) -> None:
     ]
     out.print()
     out.print(table(["at", "became", "attempt", "worker", "after", ""], moves, one_line=True))
-    outcome(out, job, brief=False)
+    outcome(out, job, brief=False, traceback=traceback)
 
 
-def outcome(out: Console, job: JobDetail, *, brief: bool = True) -> None:
+def outcome(out: Console, job: JobDetail, *, brief: bool = True, traceback: bool = False) -> None:
     """The result, or the error."""
     if brief:
         out.print(f"{job.kind} {job.id} {job.state} after {_took(job) or '0 s'}", markup=False, soft_wrap=True)
     if job.error and job.state != "SUCCESS":
         text = f"{job.error['type']}: {job.error['message']}"
-        if not brief and job.error.get("traceback"):
+        # A JobError is the job's own word, and says what to do.
+        if not brief and job.error.get("traceback") and (traceback or job.error["type"] != "JobError"):
             text = str(job.error["traceback"]).rstrip()
         if job.state == "REVOKED":
             text = f"its last attempt ended with {text}"
@@ -105,7 +119,11 @@ def took(job: JobRow) -> str:
 
 def _took(job: JobDetail) -> str:
     worked = words.worked_s(job)
-    return took(job) if worked is None else f"{took(job)}, of which {span(worked)} at work"
+    if worked is None:
+        return took(job)
+    # An attempt that was lost has run until that was noticed, as far as anybody knows.
+    bound = "at most " if any(each.cause in _LOST for each in job.history) else ""
+    return f"{took(job)}, of which {bound}{span(worked)} at work"
 
 
 def span(seconds: float | None) -> str:

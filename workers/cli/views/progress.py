@@ -4,7 +4,6 @@ What a job waits for is told: on a terminal as it is, elsewhere when it begins a
 """
 
 import sys
-from textwrap import shorten
 from uuid import UUID
 
 from rich.console import Console
@@ -15,11 +14,10 @@ from db.ahead import ahead
 from db.engine import autocommit
 from db.state import WAITING
 from workers.cli.output import note
-from workers.cli.views.jobs import told
+from workers.cli.views.jobs import clipped, told
 from workers.cli.views.waiting import News, Reasons
 
 LOOK_EVERY_S = 0.5
-_NOTE = 80  # characters
 
 
 def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
@@ -47,5 +45,5 @@ def watch(job_id: UUID, kind: str, *, quiet: bool) -> None:
                 description=f"{kind} {now.state}",
                 completed=int(now.done),
                 total=int(now.total) or None,
-                note=shorten(reason.line if reason else told(now), _NOTE, placeholder=" …"),
+                note=clipped(reason.line if reason else told(now)),
             )
