@@ -14,7 +14,7 @@ from broker.errors import JobError, summary
 from db import registry
 from db.store import ArtifactError
 from jobs.classify.tasks import TrainStudent
-from jobs.text import artifact, calibration, champion, data, lesson, students
+from jobs.text import artifact, calibration, champion, data, learner, lesson, students
 from jobs.text.data import Dataset
 from jobs.text.distil import Distillation, Lesson
 from jobs.text.network import Classifier
@@ -147,4 +147,5 @@ def plan(params: TrainStudent, rows: int) -> Plan:
         decay=params.decay,
         betas=(0.9, recipe["beta2"]),
         seed=params.seed,
+        perfect=learner.PERFECT,
     )

@@ -10,7 +10,7 @@ import structlog
 from broker.context import Context
 from broker.errors import JobError
 from jobs.classify.tasks import TrainTeacher
-from jobs.text import artifact, baseline, champion, data, encoder
+from jobs.text import artifact, baseline, champion, data, encoder, learner
 from jobs.text.teacher import Teacher
 from jobs.training import engine, report
 from jobs.training.confusion import Confusion
@@ -106,4 +106,5 @@ def _plan(params: TrainTeacher, task: Teacher) -> Plan:
         rate=params.rate or rate,
         decay=params.decay,
         seed=params.seed,
+        perfect=learner.PERFECT,
     )

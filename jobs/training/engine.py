@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -165,7 +166,20 @@ class Training:
 
     def _is_stale(self) -> bool:
         patience = self._plan.patience
-        return patience is not None and self._epoch - 1 - self._best_epoch >= patience
+        stale = patience is not None and self._epoch - 1 - self._best_epoch >= patience
+        return stale or self._seat.agree(self._leads and self._is_perfect(), self._device)
+
+    def _is_perfect(self) -> bool:
+        """Validation has stood at its ceiling, so it can tell no later epoch from this one."""
+        last, ceiling = self._plan.perfect, self._task.ceiling
+        # a form that comes later would be missed
+        if last is None or ceiling is None or self._options.low_rank != "off" or len(self._record.epochs) < last:
+            return False
+        return all(entry[self._task.metric] >= ceiling for entry in self._record.epochs[-last:])
+
+    def _worth(self, metrics: Mapping[str, float]) -> tuple[float, float]:
+        """By which epochs are compared, the larger the better."""
+        return metrics[self._task.metric], -metrics[self._task.tie] if self._task.tie else 0.0
 
     def _run_epoch(self, stepper: Stepper) -> None:
         record, plan, task = self._record, self._plan, self._task
@@ -206,7 +220,7 @@ class Training:
                 metrics = task.validate(task.model)
                 task.model.train()
         better = self._leads and (
-            not self._best or metrics[task.metric] > record.epochs[self._best_epoch - 1][task.metric]
+            not self._best or self._worth(metrics) > self._worth(record.epochs[self._best_epoch - 1])
         )
         if self._seat.agree(better, self._device):
             self._best_epoch = self._epoch

@@ -27,6 +27,7 @@ class Plan:
     warm: float = 0.05  # share of all steps in which the rate rises
     floor: float = 0.05  # share of the rate that is left at the end of half a cosine
     seed: int = 42
+    perfect: int | None = None  # epochs one after another at the metric's ceiling before stopping; None: all epochs
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Task(ABC):
     name: str  # what needs the same memory each time: architecture and sizes
     model: nn.Module
     metric: str  # of `validate`; the larger the better
+    ceiling: float | None = None  # the most that the metric can be
+    tie: str | None = None  # of `validate`; the smaller the better, among epochs with the same `metric`
     fixed = False  # every epoch has the same examples
     has_frozen = False  # `features` gives something
     batcher: Callable[[str, torch.device], Batcher] = Batcher  # for what `validate` runs; a job's is set by the engine

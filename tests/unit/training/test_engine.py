@@ -75,6 +75,52 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best() -> None:
     assert (len(fitted.history), fitted.best_epoch) == (3, 1)
 
 
+class Told(Walking):
+    """Its validation says what it was told to, epoch by epoch: accuracy, and nll."""
+
+    ceiling = 1.0
+    tie = "nll"
+
+    def __init__(self, *said: tuple[float, float]) -> None:
+        super().__init__()
+        self._said = iter(said)
+
+    def validate(self, model: torch.nn.Module) -> dict[str, float]:
+        accuracy, nll = next(self._said)
+        return {"accuracy": accuracy, "nll": nll}
+
+
+def told(plan: Plan, *said: tuple[float, float], ctx: Any = None, options: Acceleration = OFF) -> Fitted:
+    return fit(Told(*said), plan, options, CPU, ctx)
+
+
+def test_of_epochs_with_the_same_metric_the_one_that_wins_the_tie_is_kept() -> None:
+    fitted = told(PLAN, (0.5, 0.1), (1.0, 0.13), (1.0, 0.002), (1.0, 0.002))
+
+    assert fitted.best_epoch == 3
+    assert fitted.best == {"accuracy": 1.0, "nll": 0.002}
+
+
+def test_a_validation_that_stays_perfect_ends_the_training_and_one_that_does_not_makes_all_epochs() -> None:
+    plan = replace(PLAN, epochs=7, perfect=3)
+    ever = [(1.0, 1 / epoch) for epoch in range(1, 8)]
+
+    assert len(told(plan, (0.9, 1.0), *ever[:3]).history) == 4
+    assert len(told(plan, *ever[:2], (0.99, 0.1), *ever[:2], (0.99, 0.1), (1.0, 0.1)).history) == 7
+    assert len(told(replace(plan, perfect=None), *ever).history) == 7
+    assert len(told(plan, *ever, options=Acceleration(acceleration="off", low_rank="dynamic")).history) == 7
+
+
+def test_a_training_that_ended_at_a_perfect_validation_does_not_go_on_when_it_is_resumed(tmp_path: Path) -> None:
+    plan, ctx = replace(PLAN, perfect=2), Ctx(tmp_path)
+    whole = told(plan, (1.0, 0.2), (1.0, 0.1), ctx=ctx)
+
+    resumed = told(plan, ctx=ctx)  # it would ask for what nobody said
+
+    assert (len(resumed.history), resumed.best_epoch) == (2, 2)
+    assert same(resumed, whole)
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"micro_batch": 5}, {"tokens": 64}, {"recompute": True}, {"loader": 2}, {"on_device": True}],
