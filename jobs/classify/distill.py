@@ -118,6 +118,6 @@ def _publish(
 def beside_its_twin(best: dict[str, Any]) -> list[str]:
     """What is to be said where the teacher was of no use."""
     gain = best["gain_points"]
-    if gain is None or gain > 0:
+    if gain is None or gain > 0 or best["dev"] == 1:  # where both are perfect, dev cannot tell
         return []
     return [f"the student is no better than its twin without a teacher ({gain:+.1f} points on dev): train without one"]

@@ -107,6 +107,8 @@ def verdict(found: dict[str, Any], accuracy: float, what: str = "teacher") -> st
     theirs = found["dev"]["accuracy"]
     if accuracy > theirs:
         return None
+    if accuracy == 1:
+        return f"{what} and baseline ({NAME}) have every text of dev right: more texts in dev would tell them apart"
     return f"the {what} does not beat the baseline ({NAME}) on dev: accuracy {accuracy:.4f} against {theirs:.4f}"
 
 

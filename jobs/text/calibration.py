@@ -18,7 +18,7 @@ from jobs.training.factorised import LowRankLinear
 
 Array = np.ndarray[Any, Any]
 
-_BOUNDS = (0.2, 5.0)  # a dev without an error would ask for a temperature of nothing
+_BOUNDS = (0.2, 5.0)
 
 
 def calibrate(task: Learner) -> dict[str, float]:
@@ -38,7 +38,11 @@ def temperature(logits: Array, labels: Array) -> float:
     """By which (N, C) logits are to be divided so that the (N,) classes become most likely.
 
     Guo, Pleiss, Sun, Weinberger 2017, On Calibration of Modern Neural Networks (arXiv 1706.04599), section 4.2.
+    1 where no text is taken for another class: the likelihood of those grows with every sharpening, however few they
+    are, so that 25 texts without an error made a student sure of what it had never seen.
     """
+    if (logits.argmax(axis=1) == labels).all():
+        return 1.0
     given = logits.astype(np.float64)
     rows = np.arange(len(labels))
 

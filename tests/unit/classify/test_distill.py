@@ -3,9 +3,17 @@
 from typing import Any
 from uuid import uuid4
 
+import torch
+
 from broker.context import ChildOutcome
 from jobs.classify import distill, student
 from jobs.classify.tasks import Distill, TrainStudent
+from jobs.text import students
+from jobs.text.distil import Distillation
+from jobs.text.learner import PERFECT
+from jobs.training import engine
+from jobs.training.options import Acceleration
+from tests.unit.text import tiny
 
 LABELLED = {"logits": "digest", "rows": 500, "teacher": {"artifact": "of the teacher"}}
 
@@ -48,7 +56,9 @@ def test_the_table_says_what_each_student_gained_over_its_twin_and_why_one_is_no
     assert (taught["share"], taught["labels"], alone["labels"]) == (0.05, "soft", "gold")
     assert (missing["dev"], missing["error"]) == (None, "too large")
     assert distill.beside_its_twin(taught) == []
-    assert "(-1.0 points on dev)" in distill.beside_its_twin({"gain_points": -1.0})[0]
+    assert "(-1.0 points on dev)" in distill.beside_its_twin({"gain_points": -1.0, "dev": 0.8})[0]
+    assert "(+0.0 points on dev)" in distill.beside_its_twin({"gain_points": 0.0, "dev": 0.8})[0]
+    assert distill.beside_its_twin({"gain_points": 0.0, "dev": 1.0}) == []
 
 
 def test_few_texts_are_seen_more_often_and_in_smaller_batches() -> None:
@@ -63,3 +73,16 @@ def test_few_texts_are_seen_more_often_and_in_smaller_batches() -> None:
     assert steps(100, epochs=2, batch=10) == (10, 2, 20)
     assert steps(10_000_000)[1] == 3
     assert steps(20)[1] == 60
+
+
+def test_a_student_that_makes_no_error_on_dev_any_more_is_not_trained_to_the_last_epoch() -> None:
+    data = tiny.dataset()
+    how = student.plan(TrainStudent(kind="ngrams", size="small"), len(data.train))
+    task = Distillation(data, students.make("ngrams", "small", {}, data.train.texts, len(data.classes)))
+
+    fitted = engine.fit(task, how, Acceleration(acceleration="off"), torch.device("cpu"))
+
+    accuracy = [epoch["accuracy"] for epoch in fitted.history]
+    assert accuracy[-PERFECT:] == [1.0] * PERFECT
+    assert len(accuracy) < how.epochs / 2
+    assert fitted.best["nll"] == min(epoch["nll"] for epoch in fitted.history if epoch["accuracy"] == 1)

@@ -84,6 +84,14 @@ def test_a_network_that_does_not_beat_it_is_said_so() -> None:
     assert said.endswith("accuracy 0.9000 against 0.9000")
 
 
+def test_where_both_are_perfect_dev_is_said_to_be_too_small() -> None:
+    said = baseline.verdict({"dev": {"accuracy": 1.0}}, 1.0, "student")
+
+    assert said is not None
+    assert said.startswith("student and baseline")
+    assert said.endswith("have every text of dev right: more texts in dev would tell them apart")
+
+
 def test_what_goes_wrong_in_it_is_said_and_costs_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise MemoryError("no room\nfor it")
