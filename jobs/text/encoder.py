@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from safetensors import SafetensorError
 from torch import nn
@@ -96,13 +97,14 @@ def bare(model: Any) -> nn.Module:
 
 
 def _pretrained(name: str, place: Path | str, texts: Sequence[str]) -> Encoder:
-    local = Path(place).is_dir()
+    there = Path(place).is_dir()
     try:
+        local = there or not _on_hub(name)
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
         model = AutoModel.from_pretrained(place, local_files_only=local, dtype=torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = summary(error)
-        where = "the folder holds no usable encoder" if local else "no such folder here, and the hub did not give it"
+        where = "the folder holds no usable encoder" if there else "no such folder here, and the hub did not give it"
         remedy = f"give {MINILM!r}, {SCRATCH!r}, a folder with config.json, weights and tokenizer, or a name on the hub"
         raise DataError(f"encoder {name!r}: {where} ({reason}): {remedy}") from None
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
@@ -110,6 +112,22 @@ def _pretrained(name: str, place: Path | str, texts: Sequence[str]) -> Encoder:
     share = unknown(tokenizer, texts)
     said = f"{share:.0%} of the tokens are not in the vocabulary of {name!r}: another encoder sees more of them"
     return Encoder(name, bare(model), tokenizer, (said,) if share > UNKNOWN else ())
+
+
+def _on_hub(name: str) -> bool:
+    """Whether the hub has it; False where it does not say so but an earlier download is here.
+
+    One request, which HF_HUB_ETAG_TIMEOUT bounds. transformers by itself asks six times for each of two files, and
+    waits in between: 46 s for a mistyped folder on a machine without a network. Raises OSError, with the reason.
+    """
+    url = huggingface_hub.hf_hub_url(name, "config.json")
+    try:
+        huggingface_hub.get_hf_file_metadata(url)
+    except Exception as error:  # an error of its HTTP library too, which is another one from version to version
+        if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+            return False
+        raise OSError(summary(error)) from None
+    return True
 
 
 def _chosen(texts: Sequence[str], seed: int) -> Encoder:

