@@ -22,6 +22,8 @@ from db.engine import engine, session
 from jobs.recommend import cache
 from jobs.recommend.tasks import pretrain_user
 
+NAME = 100  # characters
+
 
 class Base(DeclarativeBase):
     """The app's own tables."""
@@ -31,7 +33,7 @@ class Signup(Base):
     """A row of the app, in the same database as the ledger."""
 
     __tablename__ = "example_signup"
-    username: Mapped[str] = mapped_column(String(100), primary_key=True)
+    username: Mapped[str] = mapped_column(String(NAME), primary_key=True)
 
 
 def refresh(user: str) -> tuple[str, dict[str, Any]]:
@@ -49,9 +51,10 @@ def sign_up(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def read_signup(body: bytes) -> dict[str, Any]:
     match json.loads(body):
-        case {"username": str(), "item_ids": list()} as given:
+        case {"username": str(name), "item_ids": list()} as given if len(name) <= NAME and name.isprintable():
             return given
-    raise InvalidParams('post {"username": "ann", "item_ids": ["50"]}: a name, and a list of items')
+    form = 'post {"username": "ann", "item_ids": ["50"]}'
+    raise InvalidParams(f"{form}: a name of up to {NAME} printable characters, and a list of items")
 
 
 def state(job_id: str) -> tuple[str, dict[str, Any]]:
