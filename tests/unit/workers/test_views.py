@@ -1,6 +1,7 @@
 """How a result looks to a person."""
 
 import io
+import json
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from db.read import Event, JobDetail
 from workers.cli.views.jobs import clipped, detail, outcome
 
 
-def shown(result: Any) -> str:
+def shown(result: Any, *, terminal: bool = False) -> str:
     out = io.StringIO()
     job: Any = SimpleNamespace(
         kind="a.kind",
@@ -24,7 +25,7 @@ def shown(result: Any) -> str:
         started_at=None,
         finished_at=None,
     )
-    outcome(Console(file=out, width=200), job)
+    outcome(Console(file=out, width=200, force_terminal=terminal, color_system=None), job)
     return out.getvalue()
 
 
@@ -56,3 +57,33 @@ def test_of_an_attempt_that_was_lost_only_is_known_how_long_it_ran_at_most() -> 
     )
 
     assert "30 s, of which at most 7.5 s at work" in out.getvalue()
+
+
+LONG = {
+    "name": "student", "version": 3, "promoted": True, "report": "d" * 64, "warnings": ["2 texts are double"],
+    "dev": {"accuracy": 0.912345, "macro_f1": 0.9}, "metrics": {"f1": 0.5, "test": {"n": 9}, "matrix": [[1]]},
+    "teacher": None, "epochs": [{"loss": n} for n in range(9)],
+    "verdict": "3.0 points behind teacher@1", "note": "",
+}  # fmt: skip
+
+
+def test_a_long_result_on_a_terminal_is_told_in_words_and_says_where_the_rest_is() -> None:
+    _, *lines = shown(LONG, terminal=True).splitlines()
+
+    assert lines == [
+        "name: student",
+        "version: 3",
+        "promoted: yes",
+        "dev: accuracy 0.9123, macro_f1 0.9",
+        "metrics.f1: 0.5",
+        "metrics.test: n 9",
+        "warnings: 2 texts are double",
+        "verdict: 3.0 points behind teacher@1",
+        "its report: `gristmill report 1`",
+        "the whole result: `gristmill show 1`, or --json",
+    ]
+
+
+def test_a_script_and_a_short_result_get_the_whole() -> None:
+    assert json.loads(shown(LONG).partition("\n")[2]) == LONG
+    assert json.loads(shown({"sum": 3}, terminal=True).partition("\n")[2]) == {"sum": 3}

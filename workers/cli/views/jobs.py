@@ -14,9 +14,11 @@ from broker.queues import PRIORITIES
 from db.prefix import PREFIX
 from db.read import JobDetail, JobRow, Pulse
 from workers.cli.output import table
+from workers.cli.views.result import summary
 
 _PRIORITY_NAMES = {step: name for name, step in PRIORITIES.items()}
 _RESULT_CHARACTERS = 4000
+_SCREEN = 20  # lines; of a longer result a person who waited for it sees what it says
 _CLIPPED = 80  # characters
 _LOST = ("WorkerLost", "WorkerLostError")
 _NUMBERS = re.compile(r"\[\n([-\d.eE+,\s]+)\]")  # a list of numbers, as json indents it
@@ -103,6 +105,9 @@ def outcome(out: Console, job: JobDetail, *, brief: bool = True, traceback: bool
         out.print(text if brief else f"\n{text}", markup=False, soft_wrap=True)
     if job.state == "SUCCESS" and job.result is not None:
         text = _NUMBERS.sub(_on_one_line, json.dumps(job.result, indent=2, ensure_ascii=False))
+        if brief and out.is_terminal and isinstance(job.result, dict) and text.count("\n") > _SCREEN:
+            out.print(summary(job.result, str(job.id)[:PREFIX]), markup=False, soft_wrap=True)
+            return
         shortened = "" if len(text) <= _RESULT_CHARACTERS else "\n… (the whole with --json)"
         out.print(f"{'' if brief else chr(10)}{text[:_RESULT_CHARACTERS]}{shortened}", markup=False, soft_wrap=True)
 
