@@ -39,12 +39,10 @@ def publish(
     """The next version of `name`.
 
     `lineage`: what it came from, and the digest of its training's "report". `over`: the version in use that it was
-    compared with, None if there was none. `objection`: why it must not come into use by itself; it is kept as the
-    lineage's "note". Another training that ended in the meantime keeps its place too. `promote`: False leaves it to
-    the caller to take it into use later, if nothing speaks against it.
+    compared with, None if there was none. `objection`: why it must not come into use by itself. Another training that
+    ended in the meantime keeps its place too. Either reason is kept as the lineage's "note". `promote`: False leaves it
+    to the caller to take it into use later, if nothing speaks against it.
     """
-    said = f"not taken into use: {objection}; `gristmill models promote {name} VERSION` does so all the same"
-    note = said if objection else None
     before = over.version if over else None
     stored = ctx.store.put(folder)
     with ctx.session() as session:
@@ -54,10 +52,15 @@ def publish(
             name,
             stored.digest,
             metrics,
-            {"compared_with_version": before, "note": note} | (lineage or {}),
+            {"compared_with_version": before, "note": None} | (lineage or {}),
             ctx.job_id,
             promote_over=-1 if objection or not promote else before,
         )
+        if promote and not model.is_current:
+            objection = objection or "another version came into use while this one was made"
+        if objection:
+            anyway = f"`gristmill models promote {name} {model.version}` does so all the same"
+            model.lineage = model.lineage | {"note": f"not taken into use: {objection}; {anyway}"}
     # A clean-up may have deleted the same content between `put` and the commit that now protects it.
     if not ctx.store.exists(stored.digest):
         ctx.store.put(folder)

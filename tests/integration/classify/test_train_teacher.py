@@ -144,6 +144,18 @@ def test_a_model_of_other_classes_does_not_replace_the_one_in_use(given: dict[st
     assert other["note"].startswith("not taken into use: version 1 in use knows other classes")
 
 
+def test_a_model_that_was_compared_before_another_one_came_into_use_says_why_it_did_not(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(train_teacher, **given | {"epochs": 1})
+    monkeypatch.setattr("jobs.classify.train.in_use", lambda *_: None)  # as it was when this one was compared
+
+    late = run(train_teacher, **given | {"epochs": 1})
+
+    assert not late["is_current"]
+    assert late["note"].startswith("not taken into use: another version came into use while this one was made; ")
+
+
 class Killed(BaseException):
     pass
 

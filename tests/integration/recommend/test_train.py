@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from broker.errors import InvalidParams, JobError
+from db import read
 from db.artifact import Artifact, Model
 from db.engine import session
 from db.job import Job as Row
@@ -82,7 +83,10 @@ def test_a_model_of_other_data_does_not_replace_the_one_in_use_by_itself(
     other = run(train, data=str(tmp_path / "other.csv"), preset="quick")
 
     assert other["note"].startswith("not taken into use: version 1 in use knows 0% of these items")
+    assert other["note"].endswith("`gristmill models promote recommend 2` does so all the same")
     assert versions() == [(1, True), (2, False)]
+    with session() as opened:
+        assert [row.lineage["note"] for row in read.models(opened)] == [other["note"], None]  # newest first
 
 
 @pytest.mark.parametrize("model", ["bert4rec", "blend"])
