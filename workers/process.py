@@ -33,7 +33,7 @@ def queues_of(kind: str, number: int = 0) -> list[str]:
 def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
     """One Celery worker (workers/start.py): prefork, so that its parent can renew leases while its children compute.
 
-    name: its class, with a number if there are several. Without queues it takes jobs from all of that class.
+    name: its class, with a number if there are several, or its queues; without queues it takes jobs from all of its class.
     """
     return [sys.executable, "-m", "workers.start", name, str(processes), *queues]
 
@@ -83,9 +83,10 @@ def run_worker(
             from db.settings import SettingsError
 
             raise SettingsError(f"queue {queue!r} is not of the class {kind}: name {kind} or {kind}.MODEL")
+    name = "+".join(queues or [kind])  # of two workers of one name on a machine, remote control hears one
     if kind == "cpu":
         processes, each = cpu_plan(processes, each)
-        become(worker_command("cpu", queues or (), processes), threads(each))
+        become(worker_command(name, queues or (), processes), threads(each))
     from broker.address import tell
 
     found = gpus()
@@ -95,7 +96,7 @@ def run_worker(
     for number, gpu in enumerate(found):
         tell(f"gpu worker {number}: {gpu.name} (CUDA_VISIBLE_DEVICES={gpu.device})")
     if len(plan) == 1:
-        become(worker_command("gpu", queues or (), 1), plan["gpu"])
+        become(worker_command(name, queues or (), 1), plan["gpu"])
     from workers.supervisor import Supervisor
 
     group = Supervisor()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 
 def main(name: str, processes: int, queues: Sequence[str]) -> NoReturn:
-    """name: "cpu", "gpu" or "gpu1"; without queues, all of its class."""
+    """name: "cpu", "gpu" or "gpu1", or its queues; without queues, all of its class."""
     gc.disable()  # nothing of what is imported goes: looking for it, time and again, is a tenth of the start
     try:
         worker = _made(name, processes, queues)

@@ -1,6 +1,7 @@
 """The command lines and environments of workers."""
 
 import socket
+import sys
 
 import pytest
 
@@ -79,6 +80,18 @@ def test_a_worker_takes_the_queues_of_its_class_and_those_of_its_models_each_wor
 def test_a_worker_of_another_class_s_queue_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"queue 'gpu\.edit' is not of the class cpu: name cpu or cpu\.MODEL"):
         run_worker("cpu", queues=["gpu.edit"])
+
+
+def test_workers_of_one_class_with_queues_of_their_own_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(process, "gpus", list)
+    monkeypatch.setattr(process, "become", lambda argv, _: commands.append(argv) or sys.exit())
+
+    for kind, queues in (("cpu", None), ("cpu", ["cpu.predict"]), ("gpu", None), ("gpu", ["gpu.edit", "gpu.score"])):
+        with pytest.raises(SystemExit):
+            run_worker(kind, queues=queues)
+
+    assert [argv[3] for argv in commands] == ["cpu", "cpu.predict", "gpu", "gpu.edit+gpu.score"]
 
 
 def test_a_taken_port_gives_the_next_one() -> None:
