@@ -68,7 +68,7 @@ def queues() -> None:
 def show_job(
     job: Id,
     traceback: Annotated[
-        bool, typer.Option("--traceback", help="Of a JobError, too, which says by itself what is wrong.")
+        bool, typer.Option("--traceback", help="Also of what says enough by itself, such as a JobError.")
     ] = False,
 ) -> None:
     """Show one job: parameters, history, progress, result or error with its traceback, children."""

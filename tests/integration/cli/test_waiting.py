@@ -105,8 +105,8 @@ def test_a_queue_that_no_worker_takes_is_said_to_be_one(monkeypatch: pytest.Monk
     waiting = UUID(jobs.add.apply_async(kwargs={"x": 1}, queue="gpu.fancy").id)
     progress.watch(waiting, "tests.add", quiet=False)
 
-    start = "`gristmill worker gpu --queue gpu.fancy` does"
-    assert said[1:] == [f"queued on gpu.fancy and no worker answers that takes it: {start}"]
+    start = "`gristmill worker gpu --queue gpu.fancy` starts one"
+    assert said[1:] == [f"queued on gpu.fancy and no worker that answers takes it: {start}"]
     assert reasons.taken("cpu")
 
 

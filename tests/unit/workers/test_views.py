@@ -43,7 +43,7 @@ def test_a_long_line_ends_with_a_word_where_it_has_words() -> None:
     assert clipped("short") == "short"
 
 
-def test_of_an_attempt_that_was_lost_only_is_known_how_long_it_ran_at_most() -> None:
+def test_a_lost_attempt_ran_so_long_at_most_and_its_traceback_says_nothing() -> None:
     begun = datetime(2026, 1, 1, tzinfo=UTC)
     ended = begun + timedelta(seconds=30)
     lost = Event(ended, "STARTED", "FAILURE", 1, "w", "killed", 7.5, "WorkerLostError", 1)
@@ -51,12 +51,12 @@ def test_of_an_attempt_that_was_lost_only_is_known_how_long_it_ran_at_most() -> 
     known = {"kind": "a.kind", "state": "FAILURE", "children": {}, "began_at": begun, "started_at": begun}
     out = io.StringIO()
 
-    detail(
-        Console(file=out, width=200),
-        JobDetail(**nothing | known | {"created_at": begun, "finished_at": ended, "history": [lost]}),
-    )
+    error = {"type": "WorkerLostError", "message": "it was killed", "traceback": "Traceback of the pool"}
+    job = JobDetail(**nothing | known | {"created_at": begun, "finished_at": ended, "history": [lost], "error": error})
+    detail(Console(file=out, width=200), job)
 
     assert "30 s, of which at most 7.5 s at work" in out.getvalue()
+    assert out.getvalue().endswith("\nWorkerLostError: it was killed\n")
 
 
 LONG = {
@@ -80,7 +80,7 @@ def test_a_long_result_on_a_terminal_is_told_in_words_and_says_where_the_rest_is
         "warnings: 2 texts are double",
         "verdict: 3.0 points behind teacher@1",
         "its report: `gristmill report 1`",
-        "the whole result: `gristmill show 1`, or --json",
+        "the whole result: `gristmill show 1 --json`",
     ]
 
 

@@ -21,6 +21,8 @@ _RESULT_CHARACTERS = 4000
 _SCREEN = 20  # lines; of a longer result a person who waited for it sees what it says
 _CLIPPED = 80  # characters
 _LOST = ("WorkerLost", "WorkerLostError")
+# What these say is enough: a JobError is the job's own word, the others were raised around it and show the pool's code.
+_ENOUGH = ("JobError", "TimeLimitExceeded", *_LOST)
 _NUMBERS = re.compile(r"\[\n([-\d.eE+,\s]+)\]")  # a list of numbers, as json indents it
 WIDE = 100  # characters
 
@@ -97,8 +99,7 @@ def outcome(out: Console, job: JobDetail, *, brief: bool = True, traceback: bool
         out.print(f"{job.kind} {job.id} {job.state} after {_took(job) or '0 s'}", markup=False, soft_wrap=True)
     if job.error and job.state != "SUCCESS":
         text = f"{job.error['type']}: {job.error['message']}"
-        # A JobError is the job's own word, and says what to do.
-        if not brief and job.error.get("traceback") and (traceback or job.error["type"] != "JobError"):
+        if not brief and job.error.get("traceback") and (traceback or job.error["type"] not in _ENOUGH):
             text = str(job.error["traceback"]).rstrip()
         if job.state == "REVOKED":
             text = f"its last attempt ended with {text}"

@@ -16,7 +16,7 @@ def summary(result: Mapping[str, Any], short_id: str) -> str:
     lines += [f"{name}: {sentence}" for name in _SPOKEN for sentence in _sentences(result.get(name)) if sentence]
     if result.get("report"):
         lines.append(f"its report: `gristmill report {short_id}`")
-    return "\n".join([*lines, f"the whole result: `gristmill show {short_id}`, or --json"])
+    return "\n".join([*lines, f"the whole result: `gristmill show {short_id} --json`"])
 
 
 def _lines(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:

@@ -51,7 +51,7 @@ class Reasons:
         if self._asked_at is None or monotonic() - self._asked_at >= ASK_AGAIN_S:
             self._taken = taken(due.queue)
             self._asked_at = monotonic()
-        where = behind(due) if self._taken else f"and no worker answers that takes it: `{_start(due.queue)}` does"
+        where = behind(due) if self._taken else f"and no worker that answers takes it: `{_start(due.queue)}` starts one"
         return Reason("queued", f"queued on {due.queue} {where}")
 
 
