@@ -8,6 +8,7 @@ import typer
 from workers.cli.output import show, table
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from sqlalchemy.orm import Session
 
     from db.read import ModelRow
@@ -40,8 +41,20 @@ def list_models(
         for row in rows
     ]  # fmt: skip
     made = table(["", "name", "version", "made", "metrics", "from", "artifact"], lines)
+    newest = {row.name: row for row in reversed(rows)}
+    passed_over = [
+        f"{row.name} {row.version}: {said}"
+        for row in newest.values()
+        if not row.is_current and (said := row.lineage.get("note"))
+    ]
     empty = "no models: train one with `gristmill submit recommend.train` or `gristmill submit classify.train_teacher`"
-    show([asdict(row) for row in rows], lambda out: out.print(made if rows else empty, soft_wrap=not rows))
+
+    def told(out: "Console") -> None:
+        out.print(made if rows else empty, soft_wrap=not rows)
+        for line in passed_over:
+            out.print(line, soft_wrap=True, markup=False)
+
+    show([asdict(row) for row in rows], told)
 
 
 @models.command()

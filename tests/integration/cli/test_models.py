@@ -35,6 +35,16 @@ def test_a_classifier_is_listed_with_its_accuracy_the_baselines_and_what_it_came
     assert [row["name"] for row in gristmill("models", "--name", "teacher-news", "--json").data] == ["teacher-news"]
 
 
+def test_why_the_newest_version_is_not_in_use_is_said(gristmill: Gristmill) -> None:
+    add("news", over=None, dev={"accuracy": 0.1})
+    add("news", over=-1, lineage={"note": "not taken into use: worse"}, dev={"accuracy": 0.2})
+
+    assert gristmill("models").out.splitlines()[-1] == "news 2: not taken into use: worse"
+
+    add("news", over=1, dev={"accuracy": 0.3})
+    assert "not taken into use" not in gristmill("models").out
+
+
 def test_rolling_back_goes_to_the_version_that_was_in_use_before(gristmill: Gristmill) -> None:
     add("news", over=None, dev={"accuracy": 0.1})
     add("news", over=-1, lineage={"compared_with_version": 1, "note": "not taken into use"}, dev={"accuracy": 0.2})
