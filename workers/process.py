@@ -33,7 +33,7 @@ def queues_of(kind: str, number: int = 0) -> list[str]:
 def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
     """One Celery worker (workers/start.py): prefork, so that its parent can renew leases while its children compute.
 
-    name: its class, with a number if there are several, or its queues; without queues it takes jobs from all of its class.
+    name: its class, with a number if there are several, or its queues; without queues it takes those of its class.
     """
     return [sys.executable, "-m", "workers.start", name, str(processes), *queues]
 

@@ -164,6 +164,22 @@ def test_everything_starts_and_flower_shows_a_job_by_its_name(gristmill: Gristmi
     assert 'gristmill_jobs_finished_total{kind="tests.add",state="SUCCESS"} 1.0' in metrics
 
 
+def test_a_prediction_does_not_wait_behind_a_long_job(gristmill: Gristmill, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
+    answer = gristmill.python(f"""
+import pathlib, tests.jobs as t
+from workers.hardware import cores
+busy = [t.step.delay(go={str(go)!r}) for _ in range(cores())]  # as many as the cpu worker may have processes
+while busy[0].state != "STARTED": pass
+print(t.add.apply_async(kwargs=dict(x=1), queue="cpu.predict").get(timeout=30))
+print(busy[0].state)
+pathlib.Path({str(go)!r}).touch()
+for job in busy: job.get(timeout=30)""")
+
+    assert answer.split() == ["2", "STARTED"]
+
+
 def test_every_line_of_the_log_is_json_and_names_the_job_it_is_about(gristmill: Gristmill) -> None:
     job_id = gristmill.python("""
 import tests.jobs as t
