@@ -39,11 +39,11 @@ class Check:
 def diagnose() -> list[Check]:
     """Every check, in the order in which one would repair things."""
     postgres, broker = _guarded("postgres", _postgres), _guarded("redis", _redis)
-    consumers = cache(_consumers)  # they are given a second to answer
+    asked = cache(consumers)  # they are given a second to answer
     checks = [postgres, broker, _guarded("artifacts", _artifacts), _devices()]
     for name, look, needs in (
-        ("queues", partial(_queues, consumers), (broker,)),
-        ("waiting", partial(_waiting, consumers), (postgres, broker)),
+        ("queues", partial(_queues, asked), (broker,)),
+        ("waiting", partial(_waiting, asked), (postgres, broker)),
         ("relay", _relay, (postgres,)),
         ("last hour", _last_hour, (postgres,)),
     ):
@@ -61,7 +61,7 @@ def as_data(checks: list[Check]) -> dict[str, Any]:
 
 def missing() -> Check | None:
     """The first thing for want of which a job that is submitted now would not run; None when it would."""
-    for name, look in (("postgres", _postgres), ("redis", _redis), ("queues", partial(_queues, _consumers))):
+    for name, look in (("postgres", _postgres), ("redis", _redis), ("queues", partial(_queues, consumers))):
         check = _guarded(name, look)
         if not check.ok:
             return check
@@ -141,8 +141,8 @@ def _devices() -> Check:
     return Check("devices", True, f"{cores()} cores; {names}", facts=facts)
 
 
-def _consumers() -> dict[str, list[str]]:
-    """The workers that answer, and the queues that each takes from."""
+def consumers() -> dict[str, list[str]]:
+    """The workers that answer within a second, and the queues that each takes from."""
     from broker.app import app
 
     answers = app.control.inspect(timeout=1.0).active_queues() or {}

@@ -12,7 +12,6 @@ from workers.cli.views.jobs import span, told
 
 PATIENCE_S = 3.0  # most jobs start sooner
 ASK_AGAIN_S = 30.0
-_ANSWER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +84,12 @@ def taken(queue: str) -> bool:
     import kombu.exceptions
     import redis.exceptions
 
-    from broker.app import app
+    from workers.doctor import consumers
 
     try:
-        answers = app.control.inspect(timeout=_ANSWER_S).active_queues() or {}
+        return any(queue in queues for queues in consumers().values())
     except (kombu.exceptions.OperationalError, redis.exceptions.RedisError):
         return True  # the message waits as well, and `gristmill doctor` tells
-    return any(each["name"] == queue for queues in answers.values() for each in queues)
 
 
 def _start(queue: str) -> str:
