@@ -31,7 +31,7 @@ def answer(x: int) -> int:
 
 
 def test_the_first_process_is_forked_and_its_successor_is_spawned(started: Process) -> None:
-    started.wait_for("cpu worker: 1 process(es) x 3 thread(s)")
+    started.wait_for("cpu.start worker: 1 process(es) x 3 thread(s)")
     started.wait_for("ready.")
     parent = psutil.Process(started.popen.pid)
 
