@@ -7,6 +7,7 @@ holds open as long as it lives.
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,12 +22,16 @@ SERVERS = ("postgres", "redis-server")  # which are stopped last, each in its ow
 
 def end(home: Path) -> None:
     """Stop the workers, the relay and the servers of this home."""
-    left = [process for process in psutil.process_iter() if _is_of(process, home)]
-    for process in left:
+    stop([process for process in psutil.process_iter() if _is_of(process, home)], home, 20)
+
+
+def stop(processes: Sequence[psutil.Process], home: Path, seconds: float) -> None:
+    """These, killed where they have not ended after so many seconds each; then the servers of the home."""
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    for process in left:
-        if not gone(process, 20):
+    for process in processes:
+        if not gone(process, seconds):
             process.kill()
     broker.embedded.stop(home)
     db.embedded.stop(home)

@@ -313,14 +313,15 @@ def _key(kind: str, text: str) -> str:
 
 
 def _owner(value: Any) -> str | None:
-    owner = str(value)
+    if not (owner := str(value)):  # most jobs have none
+        return None
     if len(owner) > _KEY_CHARACTERS:
         raise InvalidParams(f"owner={owner[:32]!r}… has {len(owner):,} characters: use at most {_KEY_CHARACTERS}")
     try:
         storable.encode(owner)
     except storable.NotStorable as error:
         raise InvalidParams(f"owner={shown(owner)} is {error}: use another name") from None
-    return owner or None
+    return owner
 
 
 def _attempts(value: Any) -> int:

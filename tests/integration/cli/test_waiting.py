@@ -23,9 +23,8 @@ def started(queue: str) -> UUID:
     return job
 
 
-def test_waiting_says_once_what_is_ahead_on_the_queues_of_the_class(
-    clean_db: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def watched(queue: str, monkeypatch: pytest.MonkeyPatch) -> tuple[UUID, list[str]]:
+    """A job that is watched from its submission to this queue until a second line is said, and the lines."""
     said: list[str] = []
 
     def tell(line: str) -> None:
@@ -34,12 +33,19 @@ def test_waiting_says_once_what_is_ahead_on_the_queues_of_the_class(
             canvas.cancel(waiting)
 
     monkeypatch.setattr(reasons, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(reasons, "taken", lambda queue: True)
     monkeypatch.setattr(progress, "note", tell)
-    first, _, _ = started("gpu"), started("gpu.edit"), started("cpu")
-    waiting = UUID(jobs.add.apply_async(kwargs={"x": 1}, queue="gpu").id)
-
+    waiting = UUID(jobs.add.apply_async(kwargs={"x": 1}, queue=queue).id)
     progress.watch(waiting, "tests.add", quiet=False)
+    return waiting, said
+
+
+def test_waiting_says_once_what_is_ahead_on_the_queues_of_the_class(
+    clean_db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasons, "taken", lambda queue: True)
+    first, _, _ = started("gpu"), started("gpu.edit"), started("cpu")
+
+    waiting, said = watched("gpu", monkeypatch)
 
     assert said[0] == f"waiting for tests.add {waiting}"
     assert said[1].startswith(f"queued on gpu behind tests.add {str(first)[:8]}, running for ")
@@ -92,18 +98,9 @@ def test_only_a_job_that_is_due_is_behind_something(clean_db: Path) -> None:
 
 @pytest.mark.usefixtures("worker")
 def test_a_queue_that_no_worker_takes_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-
-    def tell(line: str) -> None:
-        said.append(line)
-        if len(said) == 2:
-            canvas.cancel(waiting)
-
-    monkeypatch.setattr(reasons, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(progress, "note", tell)
     started("gpu")
-    waiting = UUID(jobs.add.apply_async(kwargs={"x": 1}, queue="gpu.fancy").id)
-    progress.watch(waiting, "tests.add", quiet=False)
+
+    _, said = watched("gpu.fancy", monkeypatch)
 
     start = "`gristmill worker gpu --queue gpu.fancy` starts one"
     assert said[1:] == [f"queued on gpu.fancy and no worker that answers takes it: {start}"]
